@@ -1,0 +1,144 @@
+"""The one narrow interface between the trainer and whatever computes.
+
+A backend is told about a network as plain data (:class:`Network`, a loss and an optimizer description) and opens a
+:class:`Session` on it. The trainer never sees a layer's arithmetic; a session never sees an epoch or early stopping.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.losses import Loss
+from fastbp.optimizers import Optimizer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A dense network as a backend sees it.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        ``(n_features, fan_out_1, ..., n_outputs)``.
+    activations : tuple of str
+        One name a dense layer: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``; the last may be ``"softmax"``.
+        The last one is the link that predictions go through.
+    dtype : numpy.dtype
+        float32 or float64.
+    """
+
+    widths: tuple[int, ...]
+    activations: tuple[str, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the parameters in the order of ``get_weights``: W1, b1, W2, b2, ..."""
+        pairs = zip(self.widths, self.widths[1:], strict=False)
+        return [shape for fan_in, fan_out in pairs for shape in ((fan_in, fan_out), (fan_out,))]
+
+
+class Session(ABC):
+    """One network, its optimizer state and its training data, laid out where the backend wants them."""
+
+    @abstractmethod
+    def train(self, rows: Array, learning_rates: Array) -> Array:
+        """Take one optimizer step on each consecutive batch of ``rows``.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (n_rows,)
+            Rows of X in the order in which they are trained on. The last batch may be short.
+        learning_rates : ndarray of float64, shape (n_steps,)
+            One for each batch.
+
+        Returns
+        -------
+        losses : ndarray of float64, shape (n_steps,)
+            Loss of each batch before its update, as the loss and the optimizer's convention report it. Not checked
+            for being finite.
+        """
+
+    @abstractmethod
+    def predict(self, X: Array, *, raw: bool = False) -> Array:
+        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
+
+    @abstractmethod
+    def evaluate(self, X: Array, y: Array, sample_weight: Array | None = None) -> float:
+        """Mean (or weighted mean) loss on data that is not the training data, without any penalty."""
+
+    @abstractmethod
+    def loss_and_gradients(self, rows: Array) -> tuple[float, list[Array]]:
+        """Loss on one batch and its gradient, averaged over the batch, shaped as the parameters.
+
+        The optimizer's penalty is in neither of them.
+        """
+
+    @abstractmethod
+    def apply_gradients(self, gradients: list[Array], learning_rate: float, n_rows: int) -> None:
+        """One optimizer step with given gradients, which were averaged over a batch of ``n_rows``."""
+
+    @abstractmethod
+    def get_parameters(self) -> list[Array]:
+        """Copies of W1, b1, W2, b2, ... with W of shape (fan_in, fan_out)."""
+
+    @abstractmethod
+    def set_parameters(self, parameters: list[Array]) -> None:
+        """Replace all parameters. The optimizer state stays as it is."""
+
+    @abstractmethod
+    def get_optimizer_state(self) -> dict[str, Any]:
+        """``{"step": int, "first": [arrays shaped as the parameters], "second": [...]}``; copies."""
+
+    @abstractmethod
+    def set_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`get_optimizer_state` gave, also from another backend."""
+
+    @abstractmethod
+    def all_finite(self) -> bool:
+        """Whether every parameter is finite, told from the bits."""
+
+
+class Backend(ABC):
+    """Opens sessions and predicts."""
+
+    name: str
+
+    @abstractmethod
+    def open(
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        X: Array,
+        y: Array,
+        *,
+        parameters: list[Array],
+        batch_size: int,
+        sample_weight: Array | None = None,
+        n_threads: int | None = None,
+    ) -> Session:
+        """Lay out parameters, workspace and data for training.
+
+        ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous; ``y`` is what the loss takes: intp
+        labels of shape (n_samples,), or values of the network's dtype and shape (n_samples, n_outputs).
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        network: Network,
+        parameters: list[Array],
+        X: Array,
+        *,
+        raw: bool = False,
+        n_threads: int | None = None,
+    ) -> Array:
+        """Outputs of a network that is not being trained."""

@@ -1,0 +1,34 @@
+"""The CPU backend: sessions on the compiled kernels."""
+
+from __future__ import annotations
+
+import warnings
+
+import numba
+
+from fastbp.backends._planned import Kernels, PlannedBackend
+from fastbp.backends.base import Network
+from fastbp.kernels.cpu import _jit, simd
+from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
+from fastbp.kernels.cpu.step import apply_gradients, train_steps
+
+
+def _threads(n_threads: int | None) -> int:
+    """Threads that a request stands for: None is all usable ones, more than Numba's pool is clipped."""
+    if n_threads is None:
+        return _jit.usable_threads()
+    pool = numba.config.NUMBA_NUM_THREADS
+    if n_threads > pool:
+        warnings.warn(
+            f"n_threads is {n_threads}, but Numba's pool has {pool}: using {pool}. Set NUMBA_NUM_THREADS before the "
+            "first import of numba for a larger pool",
+            stacklevel=4,
+        )
+    return min(n_threads, pool)
+
+
+def _lanes(network: Network) -> int:
+    return simd.lanes(network.dtype.itemsize)
+
+
+BACKEND = PlannedBackend("cpu", Kernels(train_steps, predict_rows, evaluate_rows, apply_gradients, _lanes, _threads))

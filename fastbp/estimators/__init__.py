@@ -1,0 +1,1 @@
+"""Estimators after scikit-learn's contract."""

@@ -1,0 +1,120 @@
+"""Matrix products: C[M, N] = A[M, K] B[K, N] with B in panels, and the weight gradient A^T D.
+
+A panel holds NR neighbouring columns of B, row by row, so that the micro-kernel reads it with unit stride; the last
+panel is one vector wide where that is enough. A is read where it lies, through a row index. Every element is one sum
+over k = 0, 1, 2, ..., so neither tiles, threads nor the vector width change a bit.
+
+See Van Zee & van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS Functionality", 2015, for the terms.
+"""
+
+from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.simd import HEIGHTS, MR, NV, rows_kernels, steps_kernels, vector_lanes, window
+
+_narrow_rows_mr, _narrow_rows_4, _narrow_rows_1 = rows_kernels[0]
+_rows_mr, _rows_4, _rows_1 = rows_kernels[1]
+_narrow_steps_mr, _narrow_steps_4, _narrow_steps_1 = steps_kernels[0]
+_steps_mr, _steps_4, _steps_1 = steps_kernels[1]
+assert HEIGHTS == (MR, 4, 1)
+
+
+@kernel
+def _strip(C, ldc, A, lda, index, panel, ldb, init, floor, m, K):
+    """All m rows of C for one full panel."""
+    i = 0
+    while i + MR <= m:
+        _rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += MR
+    while i + 4 <= m:
+        _rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += 4
+    while i < m:
+        _rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += 1
+
+
+@kernel
+def _narrow_strip(C, ldc, A, lda, index, panel, ldb, init, floor, m, K):
+    """All m rows of C for a panel of one vector's width."""
+    i = 0
+    while i + MR <= m:
+        _narrow_rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += MR
+    while i + 4 <= m:
+        _narrow_rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += 4
+    while i < m:
+        _narrow_rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        i += 1
+
+
+@kernel
+def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K):
+    """C[i, :n] = floor(init + A[index[i], :K] B) for i < m.
+
+    Parameters
+    ----------
+    C : 1-D array
+        Row i at C + i ldc. Columns up to the width of the panels (n rounded up to whole vectors) are overwritten.
+    A : 1-D array
+        Row r at A + r lda.
+    index : 1-D array of intp
+        Row of A for each row of C.
+    B : 1-D array
+        Panels of ``panel_rows`` rows, of which K are read.
+    init : 1-D array
+        What each row's sums start from (a bias), as wide as the panels.
+    floor : real
+        Results below it become it: 0 makes a ReLU, -inf changes nothing; NaN stays.
+    """
+    lanes = vector_lanes(C)
+    for j in range(0, n, NV * lanes):
+        panel = window(B, j * panel_rows, 0)
+        if n - j > lanes:
+            _strip(window(C, j, 0), ldc, A, lda, index, panel, NV * lanes, window(init, j, 0), floor, m, K)
+        else:
+            _narrow_strip(window(C, j, 0), ldc, A, lda, index, panel, lanes, window(init, j, 0), floor, m, K)
+
+
+@kernel
+def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
+    """G[r, :width] = sum over k < K of A[index[k], r] D[k, :width] for r < m: one tile of A^T D.
+
+    Parameters
+    ----------
+    G : 1-D array
+        The tile, row r at G + r width; overwritten.
+    A : 1-D array
+        Row r at A + r lda; with lda = 0 and A = [1], G is the sum of the rows of D.
+    index : 1-D array of intp
+        Row of A for each k.
+    D : 1-D array
+        Row k at D + k ldd.
+    width : int
+        NV vectors, or one.
+    zeros : 1-D array
+        Zeros, as many as ``width``.
+    floor : real
+        -inf.
+    """
+    lanes = vector_lanes(G)
+    r = 0
+    if width > lanes:
+        while r + MR <= m:
+            _steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += MR
+        while r + 4 <= m:
+            _steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += 4
+        while r < m:
+            _steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += 1
+    else:
+        while r + MR <= m:
+            _narrow_steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += MR
+        while r + 4 <= m:
+            _narrow_steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += 4
+        while r < m:
+            _narrow_steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
+            r += 1

@@ -1,0 +1,77 @@
+"""Outputs and losses without an update, for any number of rows: batch after batch through one workspace."""
+
+from numba import prange
+
+from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu.activations import output_forward
+from fastbp.kernels.cpu.simd import MR, window
+from fastbp.kernels.cpu.step import forward_rows, loss_backward, outputs
+from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD
+
+
+@kernel
+def copy_outputs(out, lo, hi, plan, buffers):
+    """Write the last layer's rows lo .. hi, after its activation, to ``out`` without padding."""
+    last = plan.header[N_LAYERS] - 1
+    row = plan.table[last]
+    ld, n = row[OUT_LD], row[FAN_OUT]
+    Z = window(buffers.work, outputs(last, 0, plan) + lo * ld, (hi - lo) * ld)
+    output_forward(Z, ld, hi - lo, n, row[ACTIVATION])
+    for i in range(hi - lo):
+        source, target = window(Z, i * ld, n), window(out, (lo + i) * n, n)
+        for q in range(n):
+            target[q] = source[q]
+
+
+@parallel
+def predict_rows(out, plan, buffers, X, order):
+    """Outputs of the network for rows of X.
+
+    Parameters
+    ----------
+    out : ndarray of real, shape (n_rows * n_outputs,)
+        Overwritten.
+    plan : Plan
+        Without owners.
+    buffers : Buffers
+        ``work`` is overwritten.
+    X : ndarray of real, shape (n_samples * n_features,)
+    order : ndarray of intp, shape (n_rows,)
+        Rows of X.
+    """
+    n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
+    n_outputs = plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
+    for start in range(0, order.shape[0], batch):
+        n_rows = min(batch, order.shape[0] - start)
+        share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+        rows, here = window(order, start, n_rows), window(out, start * n_outputs, n_rows * n_outputs)
+        for t in prange(n_threads):
+            lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
+            if lo < hi:
+                forward_rows(0, 0, lo, hi, plan, buffers, X, rows)
+                copy_outputs(here, lo, hi, plan, buffers)
+
+
+@parallel
+def evaluate_rows(losses, plan, buffers, data, order):
+    """Loss of each row of ``order``, times its weight.
+
+    Parameters
+    ----------
+    losses : ndarray of float64, shape (n_rows,)
+        Overwritten.
+    plan, buffers, data, order
+        As in :func:`fastbp.kernels.cpu.step.train_steps`; the plan has no owners.
+    """
+    n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
+    for start in range(0, order.shape[0], batch):
+        n_rows = min(batch, order.shape[0] - start)
+        share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+        rows = window(order, start, n_rows)
+        for t in prange(n_threads):
+            lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
+            if lo < hi:
+                forward_rows(0, 0, lo, hi, plan, buffers, data.X, rows)
+                loss_backward(0, lo, hi, 1.0, plan, buffers, data, rows)
+        for i in range(n_rows):
+            losses[start + i] = buffers.row_loss[i]

@@ -1,0 +1,342 @@
+"""Vector code that Numba cannot write by itself: the micro-kernels, transposes and reductions, as LLVM vector IR.
+
+Every function here is an intrinsic: it is pasted as IR into the kernel that calls it. Arrays are 1-D and C-contiguous,
+and what an intrinsic reads starts at element 0 of its array; :func:`window` makes such arrays without a cost.
+
+Sizes, for elements of ``size`` bytes (all in one place; everything else follows):
+
+- ``lanes``: elements of one vector, ``VECTOR_BITS / 8 / size``;
+- ``panel width`` NR: ``NV`` vectors, the columns that a micro-kernel holds in registers; the last panel of a matrix is
+  one vector wide where that is enough (10 outputs padded to 16, not to 32);
+- ``MR``: rows that a micro-kernel holds in registers. 8 x 2 accumulators need more than 16 vector registers;
+- ``GROUP``: 16 elements, whatever the vector width. Reductions go by groups, so their order never depends on it.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastbp.kernels.cpu._jit import HAS_FMA, VECTOR_BITS
+
+NV = 2
+MR = 8 if VECTOR_BITS == 512 or platform.machine().lower() in {"aarch64", "arm64"} else 6
+GROUP = 16
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def lanes(itemsize: int) -> int:
+    """Elements of ``itemsize`` bytes in one vector."""
+    return VECTOR_BITS // 8 // itemsize
+
+
+def _element(array: types.Array) -> tuple[ir.Type, int]:
+    """LLVM type of an array's elements and how many of them a vector holds."""
+    if array.dtype == types.float32:
+        return ir.FloatType(), lanes(4)
+    if array.dtype == types.float64:
+        return ir.DoubleType(), lanes(8)
+    raise TypeError(f"expected an array of float32 or float64, got {array}")
+
+
+def _data(context: Any, builder: Any, array: types.Array, value: Any) -> Any:
+    return context.make_array(array)(context, builder, value).data
+
+
+def _intp(value: int) -> ir.Constant:
+    return ir.Constant(_I64, value)
+
+
+def _splat(builder: Any, scalar: Any, width: int) -> Any:
+    vector = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
+    vector = builder.insert_element(vector, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, width), [0] * width))
+
+
+def _suffix(kind: ir.Type) -> str:
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return "f32" if isinstance(kind, ir.FloatType) else "f64"
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    if not HAS_FMA:  # LLVM would call fmaf of the C library for every lane
+        return builder.fadd(builder.fmul(a, b), c)
+    function = ir.FunctionType(a.type, [a.type] * 3)
+    name = f"llvm.fma.{_suffix(a.type)}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [a, b, c])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Views and scalars
+
+
+@intrinsic
+def window(typingctx: Any, array: Any, start: Any, count: Any) -> Any:
+    """Elements start .. start + count of a 1-D array, as a writable array that owns nothing.
+
+    A slice would carry a reference count, which threads would fight over, and a test for negative offsets. Writable
+    also where the array is not: a read-only array is another type, and every kernel would be compiled twice.
+    """
+    result = types.Array(array.dtype, 1, "C")
+    signature = result(array, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = builder.gep(_data(context, builder, sig.args[0], args[0]), [args[1]])
+        made = context.make_array(result)(context, builder)
+        itemsize = context.get_constant(types.intp, array.dtype.bitwidth // 8)
+        context.populate_array(made, data=data, shape=[args[2]], strides=[itemsize], itemsize=itemsize, meminfo=None)
+        return made._getvalue()
+
+    return signature, codegen
+
+
+@intrinsic
+def vector_lanes(typingctx: Any, array: Any) -> Any:
+    """How many of the array's elements a vector holds: a constant of the compiled code."""
+    count = _element(array)[1]
+    return types.intp(array), lambda context, builder, sig, args: _intp(count)
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once; a multiplication and an addition on a CPU without the instruction."""
+    return a(a, a, a), lambda context, builder, sig, args: _fma(builder, *args)
+
+
+@intrinsic
+def float_bits(typingctx: Any, x: Any) -> Any:
+    """The bits of a float32 as int32, of a float64 as int64."""
+    to, kind = (types.int32, _I32) if x == types.float32 else (types.int64, _I64)
+    return to(x), lambda context, builder, sig, args: builder.bitcast(args[0], kind)
+
+
+@intrinsic
+def float_from_bits(typingctx: Any, x: Any) -> Any:
+    """The inverse of :func:`float_bits`."""
+    to, kind = (types.float32, ir.FloatType()) if x == types.int32 else (types.float64, ir.DoubleType())
+    return to(x), lambda context, builder, sig, args: builder.bitcast(args[0], kind)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Micro-kernels
+
+
+def _micro_kernel(rows: int, vectors: int, gather: str) -> Any:
+    """C[rows, vectors * lanes] = floor(init + A B), accumulated in registers, k = 0, 1, 2, ... in this order.
+
+    ``kernel(C, ldc, A, lda, index, B, ldb, init, ld_init, floor, K)`` with B[k, :] at B + k ldb, and A read through a
+    row index, so that a batch needs no gathered copy:
+
+    - ``gather="rows"``: A[r, k] at A + index[r] lda + k (forward, deltas);
+    - ``gather="steps"``: A[r, k] at A + index[k] lda + r (weight gradients: A is transposed, k runs over the batch).
+
+    The accumulators start from init[r, :] at init + r ld_init: a bias (ld_init = 0), zeros, or C itself to go on with
+    a sum. Results below ``floor`` become ``floor``: 0 makes a ReLU, -inf changes nothing. NaN stays NaN. K >= 1.
+    """
+
+    @intrinsic
+    def micro_kernel(
+        typingctx: Any, C: Any, ldc: Any, A: Any, lda: Any, index: Any, B: Any, ldb: Any, init: Any, ld_init: Any,
+        floor: Any, K: Any,
+    ) -> Any:  # fmt: skip
+        i = types.intp
+        signature = types.void(C, i, A, i, index, B, i, init, i, C.dtype, i)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            c, ldc, a, lda, index, b, ldb, init, ld_init, floor, depth = (
+                _data(context, builder, kind, value) if isinstance(kind, types.Array) else value
+                for kind, value in zip(sig.args, args, strict=True)
+            )
+            element, width = _element(sig.args[0])
+            vector, align = ir.VectorType(element, width), sig.args[0].dtype.bitwidth // 8
+            grid = [(r, v) for r in range(rows) for v in range(vectors)]
+
+            def pointer(base: Any, row: Any, stride: Any, column: int) -> Any:
+                start = builder.gep(base, [builder.mul(row, stride)])
+                return builder.bitcast(builder.gep(start, [_intp(column)]), vector.as_pointer())
+
+            starts = [builder.load(pointer(init, _intp(r), ld_init, v * width), align=align) for r, v in grid]
+            if gather == "rows":
+                row = [builder.gep(a, [builder.mul(builder.load(builder.gep(index, [_intp(r)])), lda)])
+                       for r in range(rows)]  # fmt: skip
+            before = builder.block
+            loop, done = builder.append_basic_block("k"), builder.append_basic_block("k.done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(_I64)
+            sums = [builder.phi(vector) for _ in grid]
+            b_row = [builder.load(pointer(b, k, ldb, v * width), align=align) for v in range(vectors)]
+            if gather == "steps":
+                step = builder.gep(a, [builder.mul(builder.load(builder.gep(index, [k])), lda)])
+            new = []
+            for r in range(rows):
+                where = builder.gep(row[r], [k]) if gather == "rows" else builder.gep(step, [_intp(r)])
+                a_element = _splat(builder, builder.load(where, align=align), width)
+                new += [_fma(builder, a_element, b_row[v], sums[r * vectors + v]) for v in range(vectors)]
+            after = builder.add(k, _intp(1))
+            k.add_incoming(_intp(0), before)
+            k.add_incoming(after, loop)
+            for total, start, value in zip(sums, starts, new, strict=True):
+                total.add_incoming(start, before)
+                total.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", after, depth), loop, done)
+            builder.position_at_end(done)
+            least = _splat(builder, floor, width)
+            for (r, v), value in zip(grid, new, strict=True):
+                value = builder.select(builder.fcmp_ordered("<", value, least), least, value)
+                builder.store(value, pointer(c, _intp(r), ldc, v * width), align=align)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return micro_kernel
+
+
+# [vectors - 1][row count]: the tall one, and two for what is left over
+HEIGHTS = (MR, 4, 1)
+rows_kernels = [[_micro_kernel(height, vectors, "rows") for height in HEIGHTS] for vectors in (1, NV)]
+steps_kernels = [[_micro_kernel(height, vectors, "steps") for height in HEIGHTS] for vectors in (1, NV)]
+
+
+@intrinsic
+def transpose_block(typingctx: Any, T: Any, ldt: Any, S: Any, lds: Any) -> Any:
+    """T[j, i] = S[i, j] for a square of one vector's width, in registers.
+
+    log2(lanes) rounds of shuffles; 100,000 scalar copies with a stride cost more than the weights' optimizer step.
+    """
+    signature = types.void(T, types.intp, S, types.intp)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element, width = _element(sig.args[0])
+        vector, align = ir.VectorType(element, width), sig.args[0].dtype.bitwidth // 8
+        target, source = (_data(context, builder, sig.args[k], args[k]) for k in (0, 2))
+
+        def row(base: Any, stride: Any, r: int) -> Any:
+            return builder.bitcast(builder.gep(base, [builder.mul(_intp(r), stride)]), vector.as_pointer())
+
+        rows = [builder.load(row(source, args[3], r), align=align) for r in range(width)]
+        distance = 1
+        while distance < width:
+            for r in range(width):
+                if r & distance:
+                    continue
+                upper, lower = rows[r], rows[r + distance]
+                keep = [p if not p & distance else width + p - distance for p in range(width)]
+                move = [p + distance if not p & distance else width + p for p in range(width)]
+                mask = ir.VectorType(_I32, width)
+                rows[r] = builder.shuffle_vector(upper, lower, ir.Constant(mask, keep))
+                rows[r + distance] = builder.shuffle_vector(upper, lower, ir.Constant(mask, move))
+            distance *= 2
+        for r in range(width):
+            builder.store(rows[r], row(target, args[1], r), align=align)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reductions in one fixed order: 16 running results, then halves onto halves
+
+
+def _reduction(combine: Callable[[Any, Any, Any], Any], start: float) -> Any:
+    @intrinsic
+    def reduce(typingctx: Any, z: Any, groups: Any) -> Any:
+        signature = z.dtype(z, types.intp)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            element, _ = _element(sig.args[0])
+            vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
+            z = _data(context, builder, sig.args[0], args[0])
+            before = builder.block
+            loop, done = builder.append_basic_block("group"), builder.append_basic_block("group.done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            g, running = builder.phi(_I64), builder.phi(vector)
+            here = builder.bitcast(builder.gep(z, [builder.mul(g, _intp(GROUP))]), vector.as_pointer())
+            result = combine(builder, running, builder.load(here, align=align))
+            after = builder.add(g, _intp(1))
+            for phi, first, value in ((g, _intp(0), after), (running, ir.Constant(vector, [start] * GROUP), result)):
+                phi.add_incoming(first, before)
+                phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", after, args[1]), loop, done)
+            builder.position_at_end(done)
+            half = GROUP // 2
+            while half:
+                mask = [p + half if p < half else p for p in range(GROUP)]
+                moved = builder.shuffle_vector(result, result, ir.Constant(ir.VectorType(_I32, GROUP), mask))
+                result = combine(builder, result, moved)
+                half //= 2
+            return builder.extract_element(result, ir.Constant(_I32, 0))
+
+        return signature, codegen
+
+    return reduce
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", b, a), b, a)  # a NaN in b is passed over
+
+
+group_max = _reduction(_larger, -math.inf)
+group_sum = _reduction(lambda builder, a, b: builder.fadd(a, b), 0.0)
+
+
+@intrinsic
+def fill_group(typingctx: Any, z: Any, n: Any, value: Any) -> Any:
+    """z[n:] = value up to the end of the group of 16 that n lies in; nothing where n is a multiple of 16.
+
+    As one masked vector: scalar stores into a vector that is loaded next stall it (120 ns a row, measured).
+    """
+    signature = types.void(z, types.intp, z.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element, _ = _element(sig.args[0])
+        vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
+        used = builder.and_(args[1], _intp(GROUP - 1))
+        with builder.if_then(builder.icmp_signed("!=", used, _intp(0))):
+            start = builder.gep(_data(context, builder, sig.args[0], args[0]), [builder.sub(args[1], used)])
+            pointer = builder.bitcast(start, vector.as_pointer())
+            lane = ir.Constant(ir.VectorType(_I64, GROUP), list(range(GROUP)))
+            kept = builder.icmp_signed("<", lane, _splat(builder, used, GROUP))
+            here = builder.load(pointer, align=align)
+            builder.store(builder.select(kept, here, _splat(builder, args[2], GROUP)), pointer, align=align)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _group_map(combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """out[q] = combine(z[q], scalar) over whole groups; out may be z. LLVM leaves such short loops scalar."""
+
+    @intrinsic
+    def apply(typingctx: Any, out: Any, z: Any, scalar: Any, groups: Any) -> Any:
+        signature = types.void(out, z, z.dtype, types.intp)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            element, _ = _element(sig.args[0])
+            vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
+            target, source = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1))
+            everywhere = _splat(builder, args[2], GROUP)
+            with cgutils.for_range(builder, args[3]) as loop:
+                start = builder.mul(loop.index, _intp(GROUP))
+                here = builder.bitcast(builder.gep(source, [start]), vector.as_pointer())
+                there = builder.bitcast(builder.gep(target, [start]), vector.as_pointer())
+                builder.store(combine(builder, builder.load(here, align=align), everywhere), there, align=align)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return apply
+
+
+group_subtract = _group_map(lambda builder, z, scalar: builder.fsub(z, scalar))
+group_scale = _group_map(lambda builder, z, scalar: builder.fmul(z, scalar))

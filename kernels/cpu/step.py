@@ -1,0 +1,335 @@
+"""A training step, and many of them in one call.
+
+A step has two regions, and threads meet only at their ends:
+
+1. rows: gather, forward, loss and its gradient, deltas backward, for a share of the batch's rows: rows never meet;
+2. tiles: dW = A^T delta for one tile of W and the optimizer on that tile while it is in the first-level cache: no
+   gradient array, no reduction. The bias is a tile of one row, the sum of the deltas.
+
+Where the first layer is wide, its panels have owners: a thread that alone reads and updates some columns of W1 and
+their moments, in its own second-level cache. The forward of the first layer for step s + 1 then goes by panels too,
+and joins the tiles of step s in one region.
+
+Every function takes ``plan``, ``buffers`` and ``data`` as ``fastbp.kernels.layout`` defines them.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
+from fastbp.kernels.cpu.gemm import gemm, gemm_transposed
+from fastbp.kernels.cpu.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
+from fastbp.kernels.cpu.simd import MR, group_sum, vector_lanes, window
+from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
+from fastbp.kernels.layout import (
+    ACTIVATION,
+    ADAM,
+    BATCH,
+    BETA_1,
+    BIAS,
+    COLUMN,
+    CONVENTION,
+    DELTAS,
+    FAN_IN,
+    FAN_OUT,
+    GRADIENT,
+    GROUP,
+    HI,
+    IDENTITY,
+    L2,
+    LAYER,
+    LO,
+    LOSS,
+    LOSS_CONVENTION,
+    N_LAYERS,
+    N_NORMS,
+    N_PARAMETERS,
+    NESTEROV,
+    NORM,
+    NORMS,
+    ONE,
+    OPTIMIZER,
+    OUT,
+    OUT_LD,
+    OWNERS,
+    PANEL_ROWS,
+    RELU,
+    SCIKIT_LEARN,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    SECOND_SLOT,
+    SIGMOID_CROSS_ENTROPY,
+    SOFTMAX,
+    SOFTMAX_CROSS_ENTROPY,
+    TILE_ROWS,
+    TRANSPOSED,
+    TRANSPOSED_ROWS,
+    WEIGHTS,
+    WIDTH,
+    ZEROS,
+)
+
+
+@kernel
+def outputs(layer, slot, plan):
+    """Where the outputs of a layer start in ``work``.
+
+    With owners, threads compute the first layer of step s + 1 while others still read that of step s for its weight
+    gradient: its outputs have two places, ``slot`` 0 and 1, used in turn.
+    """
+    start = plan.table[layer, OUT]
+    return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
+
+
+@kernel
+def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
+    """A_l = f(A_{l-1} W + b) for rows lo .. hi of the batch and ``count`` columns from ``first``.
+
+    Z and A share one place. ``order`` maps rows of the batch to rows of X. A softmax is left to the loss or to
+    ``output_forward``.
+    """
+    row, work, parameters = plan.table[layer], buffers.work, buffers.parameters
+    ld = row[OUT_LD]
+    C = window(work, outputs(layer, slot, plan) + lo * ld + first, 0)
+    floor = parameters.dtype.type(0) if row[ACTIVATION] == RELU else parameters.dtype.type(-np.inf)
+    if layer == 0:
+        A, lda, index = window(X, 0, 0), row[FAN_IN], window(order, lo, 0)
+    else:
+        below = plan.table[layer - 1]
+        A, lda, index = window(work, outputs(layer - 1, slot, plan), 0), below[OUT_LD], window(plan.rows, lo, 0)
+    B = window(parameters, row[WEIGHTS] + first * row[PANEL_ROWS], 0)
+    bias = window(parameters, row[BIAS] + first, 0)
+    gemm(C, ld, A, lda, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count, row[FAN_IN])
+
+
+@kernel
+def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
+    """Forward from layer ``first`` for rows lo .. hi of the batch; the output activation is left to the loss."""
+    n_layers = plan.header[N_LAYERS]
+    for layer in range(first, n_layers):
+        row = plan.table[layer]
+        layer_forward(layer, slot, lo, hi, 0, row[FAN_OUT], plan, buffers, X, order)
+        if layer < n_layers - 1:
+            ld = row[OUT_LD]
+            A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
+            activation_forward(A, row[ACTIVATION])
+
+
+@kernel
+def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
+    """Loss of rows lo .. hi of the batch, and the last layer's dZ."""
+    header, work = plan.header, buffers.work
+    row = plan.table[header[N_LAYERS] - 1]
+    ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
+    Z = window(work, outputs(header[N_LAYERS] - 1, slot, plan) + lo * ld, m * ld)
+    dZ = window(work, header[DELTAS] + row[OUT] + lo * ld, m * ld)
+    losses, index = window(buffers.row_loss, lo, m), window(order, lo, m)
+    labels = window(data.labels, 0, data.labels.shape[0])
+    values = window(data.values, 0, data.values.shape[0])
+    weights = window(data.weights, 0, data.weights.shape[0])
+    code, convention = header[LOSS], header[LOSS_CONVENTION]
+    scale = work.dtype.type(scale)
+    if code == SOFTMAX_CROSS_ENTROPY:
+        softmax_cross_entropy(losses, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+    elif code == SIGMOID_CROSS_ENTROPY:
+        sigmoid_cross_entropy(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention)
+    else:
+        output_forward(Z, ld, m, n, row[ACTIVATION])
+        squared_error(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention)
+        if row[ACTIVATION] == SOFTMAX:
+            softmax_backward(dZ, Z, ld, m, n)
+        else:
+            activation_backward(dZ, Z, row[ACTIVATION])
+
+
+@kernel
+def layer_backward(layer, slot, lo, hi, plan, buffers):
+    """delta_{l-1} = (delta_l W^T) f'(A_{l-1}) for rows lo .. hi of the batch."""
+    row, below, work = plan.table[layer], plan.table[layer - 1], buffers.work
+    deltas, ld = plan.header[DELTAS], below[OUT_LD]
+    C = window(work, deltas + below[OUT] + lo * ld, (hi - lo) * ld)
+    D = window(work, deltas + row[OUT], 0)
+    T = window(work, row[TRANSPOSED], 0)
+    zeros, none = window(work, plan.header[ZEROS], 0), work.dtype.type(-np.inf)
+    index = window(plan.rows, lo, 0)
+    gemm(C, ld, D, row[OUT_LD], index, T, row[TRANSPOSED_ROWS], zeros, none, hi - lo, row[FAN_IN], row[FAN_OUT])
+    A = window(work, outputs(layer - 1, slot, plan) + lo * ld, (hi - lo) * ld)
+    activation_backward(C, A, below[ACTIVATION])
+
+
+@kernel
+def rows_step(slot, lo, hi, scale, plan, buffers, data, order):
+    """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
+    if hi <= lo:
+        return
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, data.X, order)
+    loss_backward(slot, lo, hi, scale, plan, buffers, data, order)
+    for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
+        layer_backward(layer, slot, lo, hi, plan, buffers)
+
+
+@kernel
+def owned_forward(t, slot, n_rows, plan, buffers, X, order):
+    """First layer's forward for all rows of a batch and the panels that thread t owns."""
+    row, panel = plan.table[0], 2 * vector_lanes(buffers.work)
+    first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
+    if first < last:
+        layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
+        if row[ACTIVATION] != RELU and row[ACTIVATION] != IDENTITY:
+            for i in range(n_rows):
+                start = outputs(0, slot, plan) + i * row[OUT_LD] + first
+                activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
+
+
+@kernel
+def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
+    """G = the item's tile of dW = A^T delta, or of db = sum of delta; delta is averaged over the batch already."""
+    header, work, layer = plan.header, buffers.work, item[LAYER]
+    row = plan.table[layer]
+    D = window(work, header[DELTAS] + row[OUT] + item[COLUMN], 0)
+    zeros, none, rows = window(work, header[ZEROS], 0), work.dtype.type(-np.inf), window(plan.rows, 0, 0)
+    if item[LO] < 0:
+        A, lda, index, m = window(work, header[ONE], 0), 0, rows, 1
+    elif layer == 0:
+        A, lda, index, m = window(X, item[LO], 0), row[FAN_IN], window(order, 0, 0), item[HI] - item[LO]
+    else:
+        below = plan.table[layer - 1]
+        A, lda = window(work, outputs(layer - 1, slot, plan) + item[LO], 0), below[OUT_LD]
+        index, m = rows, item[HI] - item[LO]
+    gemm_transposed(G, A, lda, index, D, row[OUT_LD], item[WIDTH], zeros, none, m, n_rows)
+
+
+@kernel
+def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
+    """The optimizer on one tile of parameters, and the transposed copy that the next deltas read.
+
+    Under scikit-learn's convention the penalty is on weights only, and the squares of the tile before the update are
+    added up by column for the reported loss.
+    """
+    header, row = plan.header, plan.table[item[LAYER]]
+    width, optimizer = item[WIDTH], header[OPTIMIZER]
+    if item[LO] < 0:
+        start, size = row[BIAS] + item[COLUMN], width
+    else:
+        start, size = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
+    w, m = window(buffers.parameters, start, size), window(buffers.moments, start, size)
+    g = window(G, 0, size)
+    if optimizer == GRADIENT:
+        for q in range(size):
+            m[q] = g[q]
+        return
+    if header[CONVENTION] == SCIKIT_LEARN:
+        if item[LO] < 0:
+            l2 = 0.0
+        elif l2 != 0.0:
+            norms = row[NORM] + item[LO] // TILE_ROWS * ((row[FAN_OUT] + GROUP - 1) // GROUP * GROUP) + item[COLUMN]
+            add_squares(window(buffers.work, norms, width), w, width, item[HI] - item[LO])
+    if optimizer == ADAM:
+        v = window(buffers.moments, header[N_PARAMETERS] + start, size)
+        adam(w, m, v, g, hyper, rate, correction, l2)
+    else:
+        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    if item[LAYER] > 0 and item[LO] >= 0:
+        T = window(buffers.work, row[TRANSPOSED], 0)
+        transpose_tile(T, row[TRANSPOSED_ROWS], w, item[LO], item[HI], row[FAN_IN], item[COLUMN], width)
+
+
+@kernel
+def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, data, order, hyper):
+    """Region 2: gradient and update of every item in the share of thread t."""
+    G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])
+    for i in range(plan.shares[0, t], plan.shares[0, t + 1]):
+        item = plan.items[i]
+        tile_gradient(item, G, slot, n_rows, plan, buffers, data.X, order)
+        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
+
+
+@kernel
+def batch_weight(weights, order):
+    """Sum of the sample weights of a batch; its number of rows where there are none."""
+    if weights.shape[0] == 0:
+        return float(order.shape[0])
+    total = 0.0
+    for r in order:
+        total += weights[r]
+    return total
+
+
+@kernel
+def batch_loss(n_rows, weight, l2, plan, buffers):
+    """Mean of the rows' losses and, under scikit-learn's convention, l2 / 2 |W|^2 over the sum of weights."""
+    total = 0.0
+    for i in range(n_rows):
+        total += buffers.row_loss[i]
+    if l2 != 0.0 and plan.header[CONVENTION] == SCIKIT_LEARN and plan.header[OPTIMIZER] != GRADIENT:
+        norms = window(buffers.work, plan.header[NORMS], plan.header[N_NORMS])
+        total += 0.5 * l2 * group_sum(norms, plan.header[N_NORMS] // GROUP)
+    return total / weight
+
+
+@parallel
+def train_steps(losses, plan, buffers, data, order, rates, hyper, step):
+    """One optimizer step on each consecutive batch of ``order``.
+
+    Parameters
+    ----------
+    losses : ndarray of float64, shape (n_steps,)
+        Loss of each batch before its update; overwritten.
+    plan, buffers, data
+        See ``fastbp.kernels.layout``. Parameters, moments and work are updated.
+    order : ndarray of intp, shape (n_rows,)
+        Rows of X.
+    rates : ndarray of float64, shape (n_steps,)
+        Learning rates.
+    hyper : ndarray of float64, shape (HYPER_SIZE,)
+    step : int
+        Steps taken before this call.
+    """
+    header, batch, n_threads = plan.header, plan.header[BATCH], plan.shares.shape[1] - 1
+    owners, optimizer, convention = header[OWNERS] != 0, header[OPTIMIZER], header[CONVENTION]
+    n_steps = rates.shape[0]
+    # step s: tiles of step s - 1 and, with owners, the first layer of step s; then the rows of step s
+    for s in range(n_steps + 1):
+        if s > 0 or owners:
+            before = window(order, (s - 1) * batch, min(batch, order.shape[0] - (s - 1) * batch))
+            now = window(order, s * batch, min(batch, order.shape[0] - s * batch))
+            rate, correction, weight = 0.0, 0.0, 1.0
+            if s > 0:
+                rate, correction = step_scalars(optimizer, convention, hyper, rates[s - 1], step + s)
+                weight = batch_weight(data.weights, before)
+            l2 = hyper[L2] / weight if convention == SCIKIT_LEARN else hyper[L2]
+            for t in prange(n_threads):
+                if s > 0:
+                    tiles_step(
+                        t, (s - 1) & 1, before.shape[0], rate, correction, l2, plan, buffers, data, before, hyper
+                    )
+                if owners and s < n_steps:
+                    owned_forward(t, s & 1, now.shape[0], plan, buffers, data.X, now)
+            if s > 0:
+                losses[s - 1] = batch_loss(before.shape[0], weight, hyper[L2], plan, buffers)
+        if s < n_steps:
+            rows = window(order, s * batch, min(batch, order.shape[0] - s * batch))
+            n_rows = rows.shape[0]
+            scale = 1.0 / batch_weight(data.weights, rows)
+            share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+            for t in prange(n_threads):
+                lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
+                rows_step(s & 1, lo, hi, scale, plan, buffers, data, rows)
+
+
+@kernel
+def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
+    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    header = plan.header
+    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
+    l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
+    for i in range(plan.items.shape[0]):
+        item = plan.items[i]
+        row = plan.table[item[LAYER]]
+        start = row[BIAS] + item[COLUMN]
+        if item[LO] >= 0:
+            start = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * item[WIDTH]
+        G = window(gradients, start, TILE_ROWS * item[WIDTH])
+        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)

@@ -1,0 +1,83 @@
+"""The cost model: how many threads a step is worth, and whether the first layer has owners. All of it is here.
+
+No choice changes a sum, so none changes a bit of the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from fastbp.kernels import layout
+
+# Seconds, rounded from measurements of one core at about 100 GFLOP/s in float32 (64-byte vectors)
+SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
+SECONDS_PER_PARAMETER = 0.4e-9
+SECONDS_PER_ROW = 5e-8  # loss and calls
+REGION = 4e-6  # one parallel region on TBB
+# An owner reads its weights from its own cache; a share of work this much longer than even costs more than that saves
+TOLERATED_IMBALANCE = 1.12
+
+
+def step_seconds(widths: tuple[int, ...], batch: int, itemsize: int) -> float:
+    """About how long one training step takes on one thread."""
+    pairs = list(itertools.pairwise(widths))
+    weights = sum(a * layout.padded(b) for a, b in pairs)
+    products = 3 * weights - widths[0] * layout.padded(widths[1])
+    return (
+        products * batch * itemsize * SECONDS_PER_BYTE_OF_PRODUCT
+        + weights * SECONDS_PER_PARAMETER
+        + batch * SECONDS_PER_ROW
+    )
+
+
+def useful_threads(seconds: float, batch: int, n_threads: int, regions: int) -> int:
+    """Threads among which ``seconds`` of work are worth sharing: regions cost, and small batches do not split."""
+    best, least = 1, seconds
+    for threads in range(2, n_threads + 1):
+        shared = seconds / threads + regions * REGION
+        if shared < 0.9 * least and batch >= threads:
+            best, least = threads, shared
+    return best
+
+
+def training_plan(
+    widths: tuple[int, ...],
+    activations: tuple[str, ...],
+    *,
+    dtype: Any,
+    lanes: int,
+    batch: int,
+    n_threads: int,
+    **codes: int,
+) -> tuple[layout.Plan, int]:
+    """The plan of a training session on at most ``n_threads`` threads; arguments and result of ``layout.plan``."""
+    seconds = step_seconds(widths, batch, np.dtype(dtype).itemsize)
+    threads = useful_threads(seconds, batch, n_threads, regions=2)
+    arguments: dict[str, Any] = {"dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, **codes}
+    if threads > 1:
+        owned = layout.plan(widths, activations, owners=True, **arguments)
+        if layout.imbalance(owned[0]) <= TOLERATED_IMBALANCE:
+            return owned
+    return layout.plan(widths, activations, **arguments)
+
+
+def prediction_plan(
+    widths: tuple[int, ...],
+    activations: tuple[str, ...],
+    *,
+    dtype: Any,
+    lanes: int,
+    n_rows: int,
+    n_threads: int,
+    **codes: int,
+) -> tuple[layout.Plan, int]:
+    """The plan for outputs or losses of ``n_rows`` rows, 256 for each thread at a time."""
+    seconds = step_seconds(widths, n_rows, np.dtype(dtype).itemsize) / 3
+    threads = useful_threads(seconds, n_rows // 8, n_threads, regions=1)
+    batch = min(n_rows, 256 * threads)
+    return layout.plan(
+        widths, activations, dtype=dtype, lanes=lanes, batch=batch, n_threads=threads, update=False, **codes
+    )
