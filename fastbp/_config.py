@@ -31,9 +31,9 @@ def show_config() -> dict[str, Any]:
     import sklearn
 
     import fastbp
-    from fastbp.kernels.cpu import _jit
+    from fastbp.kernels.cpu import _cache, _jit, _threads
 
-    folder = _jit.cache_folder()
+    folder = _cache.cache_folder()
     config: dict[str, Any] = {
         "fastbp": fastbp.__version__,
         "numpy": numpy.__version__,
@@ -44,8 +44,8 @@ def show_config() -> dict[str, Any]:
         "vector_bits": _jit.VECTOR_BITS,
         "fma": _jit.HAS_FMA,
         "cpus": os.cpu_count(),
-        "threads": _jit.usable_threads(),
-        "threading_layer": _jit.threading_layer(),
+        "threads": _threads.usable_threads(),
+        "threading_layer": _threads.threading_layer(),
         "cache_folder": None if folder is None else str(folder),
         "gpu": None,
     }

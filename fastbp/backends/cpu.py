@@ -8,7 +8,8 @@ import numba
 
 from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
-from fastbp.kernels.cpu import _jit, simd
+from fastbp.kernels.cpu import simd
+from fastbp.kernels.cpu._threads import usable_threads
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
 from fastbp.kernels.cpu.step import apply_gradients, train_steps
 
@@ -16,7 +17,7 @@ from fastbp.kernels.cpu.step import apply_gradients, train_steps
 def _threads(n_threads: int | None) -> int:
     """Threads that a request stands for: None is all usable ones, more than Numba's pool is clipped."""
     if n_threads is None:
-        return _jit.usable_threads()
+        return usable_threads()
     pool = numba.config.NUMBA_NUM_THREADS
     if n_threads > pool:
         warnings.warn(

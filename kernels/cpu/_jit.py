@@ -1,4 +1,4 @@
-"""All compile policy of the CPU kernels: options, vector width, cache, threads and what happens after a fork.
+"""All compile policy of the CPU kernels: options, vector width, what is compiled and when.
 
 Nothing else in the package calls ``numba.njit``. A kernel is decorated with :func:`kernel`; a function that opens
 parallel regions is built by :func:`parallel`, which compiles it twice, on demand: with threads, and as a serial twin.
@@ -6,27 +6,23 @@ parallel regions is built by :func:`parallel`, which compiles it twice, on deman
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
-import hashlib
-import importlib.metadata
 import os
-import pickle
-import sys
-import tempfile
-import threading
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import llvmlite
 import llvmlite.binding as llvm
 import numba
-from numba.core import caching, types
-from numba.extending import overload
-from numba.misc.appdirs import AppDirs
+from numba import _dynfunc
+from numba.core import types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+from numba.extending import models, overload, register_model
+
+from fastbp.kernels.cpu._cache import Cache
+from fastbp.kernels.cpu._threads import parallel_allowed, threads
 
 # error_model="numpy": Numba's default division carries a zero check that stops vectorisation (Adam over 100,000
 # parameters: 247 us with it, 44 us without). nsz is the only fast-math flag: contract, reassoc, nnan and ninf change
@@ -99,114 +95,93 @@ VECTOR_BITS = _vector_bits()
 HAS_FMA = _target()[1]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Cache
-
-
-@functools.cache
-def cache_key() -> str:
-    """Digest of all that compiled code depends on, so that cached code is never stale.
-
-    Numba looks only at the file of the function itself: a change in ``gemm.py`` would not reach a cached caller in
-    ``step.py``. Here every source file of the kernels, the versions of the compilers, and the vector width count.
-    """
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent
-    for path in sorted([*root.glob("*.py"), root.parent / "layout.py"]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    fixed = (numba.__version__, llvmlite.__version__, sys.version_info[:2], VECTOR_BITS, HAS_FMA, OPTIONS, PARALLEL)
-    digest.update(repr(fixed).encode())
-    return digest.hexdigest()[:20]
-
-
-@functools.cache
-def cache_folder() -> Path | None:
-    """Where compiled code is kept, or None where nothing can be written."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    candidates = [
-        Path(given) / "fastbp" if given else Path(AppDirs("fastbp", appauthor=False).user_cache_dir),
-        Path(tempfile.gettempdir()) / f"fastbp-{os.getuid() if hasattr(os, 'getuid') else os.getlogin()}",
-    ]
-    for candidate in candidates:
-        folder = candidate / cache_key()
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
-            if mine and os.access(folder, os.W_OK | os.X_OK):
-                return folder
-    return None
-
-
-class _Cache(caching.FunctionCache):
-    """One file for each function and signature, written under another name and renamed.
-
-    Numba keeps an index beside numbered files; two processes that compile different signatures at the same time can
-    leave an index that names the other one's code. A file whose name is the key has no index to go wrong.
-    """
-
-    def __init__(self, py_func: Callable[..., Any], options: dict[str, Any]) -> None:
-        self._py_func = py_func
-        self._name = f"{py_func.__module__}.{py_func.__qualname__}"
-        self._options = repr(sorted(options.items(), key=str))
-        self._impl = _CacheImpl()
-        self._cache_path = str(cache_folder() or "")
-        self.enable()
-
-    def _path(self, sig: Any, codegen: Any) -> Path | None:
-        folder = cache_folder()
-        if folder is None:
-            return None
-        key = repr((self._name, self._options, str(sig), codegen.magic_tuple()))
-        short = self._py_func.__qualname__.rsplit(".", 1)[-1]
-        return folder / f"{short}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
-
-    def _load_overload(self, sig: Any, target_context: Any) -> Any:
-        path = self._path(sig, target_context.codegen())
-        if not self._enabled or path is None:
-            return None
-        try:
-            payload = path.read_bytes()
-        except OSError:
-            return None
-        digest, payload = payload[:32], payload[32:]
-        if hashlib.sha256(payload).digest() != digest:  # cut short by a full disk, say: compile again
-            return None
-        return self._impl.rebuild(target_context, pickle.loads(payload))
-
-    def _save_overload(self, sig: Any, data: Any) -> None:
-        path = self._path(sig, data.codegen)
-        if not self._enabled or path is None or not self._impl.check_cachable(data):
-            return
-        payload = caching.dumps(self._impl.reduce(data))
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        try:
-            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
-        except OSError:  # a full or vanished disk costs a compilation next time, nothing more
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-    def flush(self) -> None:
-        """Nothing to do: the key holds everything that could go stale."""
-
-
-class _CacheImpl(caching.CompileResultCacheImpl):
-    def __init__(self) -> None:
-        """Without Numba's locator: the folder is :func:`cache_folder`."""
-
-    def check_cachable(self, cres: Any) -> bool:
-        return not any(not lifted.can_cache for lifted in cres.lifted) and not cres.library.has_dynamic_globals
-
-
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    dispatcher = numba.njit(**OPTIONS, **options)(function)
-    dispatcher._cache = _Cache(function, options)
+    dispatcher = numba.njit(no_cfunc_wrapper=True, **OPTIONS, **options)(function)
+    dispatcher._cache = Cache(function, (VECTOR_BITS, HAS_FMA, OPTIONS, options))
     return dispatcher
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a kernel: the one decorator of ``kernels/cpu``."""
-    return _compile(function)
+class _PartLibrary(JITCodeLibrary):
+    """Code that waits to be linked into its callers, where it is optimised and turned into machine code.
+
+    Numba does both for every function that it compiles, and again in every caller: with seven levels from a training
+    step down to exp, most of a cold start went there (21 s for the
+    first threaded step, 13 s without).
+    """
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._optimize_final_module()
+        self._final_module.verify()
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PartLowering(NativeLowering):
+    """Numba's lowering without an address to call: that would be machine code."""
+
+    _name = "part_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        codegen = state.targetctx.codegen()
+        state.library = _PartLibrary(codegen, state.func_id.func_qualname)
+        state.flags.no_compile = True
+        super().run_pass(state)
+        result, name = state["cr"], state.func_id.func_name
+        # what callers are typed with: it stands for the code and cannot be called
+        function = _dynfunc.make_function(
+            result.fndesc.lookup_module(), name, "part of its callers", 0, result.env, (state.library,)
+        )
+        state.targetctx.insert_user_function(function, result.fndesc, [state.library])
+        state["cr"] = result._replace(cfunc=function)
+        return True
+
+
+class _PartCompiler(Compiler):
+    """Numba's compiler with :class:`_PartLowering`."""
+
+    def define_pipelines(self) -> list[Any]:
+        (manager,) = super().define_pipelines()
+        manager.passes = [(_PartLowering if step is NativeLowering else step, text) for step, text in manager.passes]
+        manager.finalize()
+        return [manager]
+
+
+PART: dict[str, Any] = {"pipeline_class": _PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _KernelType(types.Dispatcher):
+    """Kernels as callers see them: 0, an unsigned loop index and an integer are one type, so one compilation."""
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        plain = (types.intp if isinstance(kind, types.Integer) else kind for kind in args)
+        return super().get_call_type(context, tuple(plain), kws)
+
+
+register_model(_KernelType)(models.OpaqueModel)
+
+
+class kernel:  # noqa: N801  (used as a decorator)
+    """A compiled function: the decorator of ``kernels/cpu``.
+
+    Called by another kernel it becomes a part of that one's code. Called from Python it is compiled as a whole.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func = function
+        self._part = numba.njit(**OPTIONS, **PART)(function)
+        self._numba_type_ = _KernelType(self._part)
+
+    @functools.cached_property
+    def entry(self) -> Any:
+        """The dispatcher that Python calls."""
+        return _compile(self.py_func)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.entry(*args)
 
 
 def by_dtype(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
@@ -224,108 +199,12 @@ def by_dtype(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
 
     functools.update_wrapper(stub, make)
     # forceinline leaves the pasting to LLVM; Numba's own inline="always" warns about variables out of scope
-    overload(stub, jit_options={**OPTIONS, "forceinline": True})(lambda x: bodies.get(x))
+    overload(stub, jit_options={**OPTIONS, **PART, "forceinline": True})(lambda x: bodies.get(x))
     return stub
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Threads
-
-_started_in: int | None = None  # process in which a parallel region first ran
-_workqueue = threading.Lock()
-
-
-def _load_tbb() -> None:
-    """Load the TBB library of the ``tbb`` distribution, which lies where Numba's loader does not look.
-
-    TBB survives a fork and calls from several threads; OpenMP and workqueue do not. Once the library is loaded, Numba
-    finds it by name and prefers it.
-    """
-    suffixes = {"win32": ("tbb12.dll",), "darwin": ("libtbb.12.dylib",)}.get(sys.platform, ("libtbb.so.12",))
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
-        for file in importlib.metadata.files("tbb") or ():
-            if file.name in suffixes:
-                ctypes.CDLL(str(file.locate()), mode=getattr(ctypes, "RTLD_GLOBAL", 0))
-                return
-
-
-_load_tbb()
-
-
-def usable_threads() -> int:
-    """Threads that help: the smallest of Numba's pool, the processors this process may use and the cgroup's quota.
-
-    One inside a joblib worker, whatever its backend: the other workers have the other processors.
-    """
-    if _in_joblib_worker():
-        return 1
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(numba.config.NUMBA_NUM_THREADS, affinity, _cgroup_quota() or affinity))
-
-
-def _in_joblib_worker() -> bool:
-    parallel_module = sys.modules.get("joblib.parallel")
-    if parallel_module is None:  # a worker of any backend has imported joblib to get its work
-        return False
-    backend, _ = parallel_module.get_active_backend()
-    # At nesting level 0 nothing runs in parallel around us; inside a worker the level is at least 1. A loky or
-    # multiprocessing worker is a fresh process that starts at level 0 and is marked by its environment or name.
-    import multiprocessing
-
-    return (
-        getattr(backend, "nesting_level", 0) > 0
-        or multiprocessing.current_process().name.startswith(("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker"))
-        or bool(getattr(multiprocessing.current_process(), "_config", {}).get("daemon"))
-    )
-
-
-@functools.cache
-def _cgroup_quota() -> int | None:
-    """Whole processors that the control group grants, at least one; None where there is no limit."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        relative = Path("/proc/self/cgroup").read_text().strip().rsplit(":", 1)[-1].lstrip("/")
-        for path in (Path("/sys/fs/cgroup") / relative / "cpu.max", Path("/sys/fs/cgroup/cpu.max")):
-            if path.exists():
-                quota, period = path.read_text().split()[:2]
-                return None if quota == "max" else max(1, int(quota) // int(period))
-    with contextlib.suppress(OSError, ValueError):
-        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
-        return max(1, quota // period) if quota > 0 else None
-    return None
-
-
-def parallel_allowed() -> bool:
-    """Whether this process may open a parallel region.
-
-    In a child forked from a process whose threads had started, OpenMP kills the child or hangs.
-    """
-    return _started_in is None or _started_in == os.getpid()
-
-
-@contextlib.contextmanager
-def threads(n_threads: int) -> Iterator[None]:
-    """Run parallel regions on ``n_threads`` threads, and restore what was set before."""
-    global _started_in
-    if _started_in is None:
-        _started_in = os.getpid()
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
-    # workqueue aborts the process when two Python threads are in parallel regions at once
-    lock = _workqueue if threading_layer() in (None, "workqueue") else contextlib.nullcontext()
-    try:
-        with lock:
-            yield
-    finally:
-        numba.set_num_threads(before)
-
-
-def threading_layer() -> str | None:
-    """Name of Numba's threading layer, or None as long as no parallel region has run."""
-    try:
-        return numba.threading_layer()
-    except ValueError:
-        return None
+# Two twins of what has parallel regions
 
 
 class parallel:  # noqa: N801  (used as a decorator)

@@ -1,0 +1,108 @@
+"""Threads: which library runs them, how many help, and when there may be none."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.metadata
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+
+_forked = False
+_workqueue = threading.Lock()
+
+
+def _load_tbb() -> None:
+    """Load the TBB library of the ``tbb`` distribution, which lies where Numba's loader does not look.
+
+    TBB survives a fork and calls from several threads; OpenMP and workqueue do not. Once the library is loaded, Numba
+    finds it by name and prefers it.
+    """
+    suffixes = {"win32": ("tbb12.dll",), "darwin": ("libtbb.12.dylib",)}.get(sys.platform, ("libtbb.so.12",))
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
+        for file in importlib.metadata.files("tbb") or ():
+            if file.name in suffixes:
+                ctypes.CDLL(str(file.locate()), mode=getattr(ctypes, "RTLD_GLOBAL", 0))
+                return
+
+
+_load_tbb()
+
+
+def usable_threads() -> int:
+    """Threads that help: the smallest of Numba's pool, the processors this process may use and the cgroup's quota.
+
+    One inside a joblib worker, whatever its backend: the other workers have the other processors.
+    """
+    if _in_joblib_worker():
+        return 1
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(numba.config.NUMBA_NUM_THREADS, affinity, _cgroup_quota() or affinity))
+
+
+def _in_joblib_worker() -> bool:
+    joblib = sys.modules.get("joblib.parallel")  # a worker of any backend has imported it to get its work
+    # 0 outside of any worker; a worker of loky, multiprocessing or threading runs at level 1 or deeper
+    return joblib is not None and getattr(joblib.get_active_backend()[0], "nesting_level", 0) > 0
+
+
+@functools.cache
+def _cgroup_quota() -> int | None:
+    """Whole processors that the control group grants, at least one; None where there is no limit."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        relative = Path("/proc/self/cgroup").read_text().strip().rsplit(":", 1)[-1].lstrip("/")
+        for path in (Path("/sys/fs/cgroup") / relative / "cpu.max", Path("/sys/fs/cgroup/cpu.max")):
+            if path.exists():
+                quota, period = path.read_text().split()[:2]
+                return None if quota == "max" else max(1, int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):
+        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        return max(1, quota // period) if quota > 0 else None
+    return None
+
+
+def parallel_allowed() -> bool:
+    """Whether this process may open a parallel region.
+
+    In a child forked from a process that had used OpenMP, its own or another library's, a region kills the child or
+    hangs. TBB makes new threads there.
+    """
+    return not _forked or threading_layer() == "tbb"
+
+
+def _after_fork() -> None:
+    global _forked, _workqueue
+    _forked, _workqueue = True, threading.Lock()  # another thread of the parent may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def threads(n_threads: int) -> Iterator[None]:
+    """Run parallel regions on ``n_threads`` threads, and restore what was set before."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    # workqueue aborts the process when two Python threads are in parallel regions at once
+    lock = _workqueue if threading_layer() in (None, "workqueue") else contextlib.nullcontext()
+    try:
+        with lock:
+            yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def threading_layer() -> str | None:
+    """Name of Numba's threading layer, or None as long as no parallel region has run."""
+    try:
+        return numba.threading_layer()
+    except ValueError:
+        return None

@@ -1,0 +1,35 @@
+"""Outputs and losses without an update, batch after batch through one workspace."""
+
+from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD
+from fastbp.kernels.reference._views import rows
+from fastbp.kernels.reference.activations import output_forward
+from fastbp.kernels.reference.step import forward_rows, loss_backward, outputs
+
+
+def copy_outputs(out, lo, hi, plan, buffers):
+    """A_L = f_L(Z_L) for rows lo .. hi of the batch, to ``out`` without padding."""
+    last = plan.header[N_LAYERS] - 1
+    row = plan.table[last]
+    ld, n, start = row[OUT_LD], row[FAN_OUT], outputs(last, 0, plan)
+    A = buffers.work[start + lo * ld : start + hi * ld]
+    output_forward(A, ld, hi - lo, n, row[ACTIVATION])
+    rows(out[lo * n :], n, hi - lo, n)[:] = rows(A, ld, hi - lo, n)
+
+
+def predict_rows(out, plan, buffers, X, order, *, n_threads=1):
+    """Outputs of the network for the rows of X that ``order`` names; ``n_threads`` is ignored."""
+    batch, n = plan.header[BATCH], plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
+    for start in range(0, len(order), batch):
+        here = order[start : start + batch]
+        forward_rows(0, 0, 0, len(here), plan, buffers, X, here)
+        copy_outputs(out[start * n :], 0, len(here), plan, buffers)
+
+
+def evaluate_rows(losses, plan, buffers, data, order, *, n_threads=1):
+    """Loss of each row of ``order``, times its weight; ``n_threads`` is ignored."""
+    batch = plan.header[BATCH]
+    for start in range(0, len(order), batch):
+        here = order[start : start + batch]
+        forward_rows(0, 0, 0, len(here), plan, buffers, data.X, here)
+        loss_backward(0, 0, len(here), 1.0, plan, buffers, data, here)
+        losses[start : start + len(here)] = buffers.row_loss[: len(here)]

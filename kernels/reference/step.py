@@ -1,0 +1,292 @@
+"""Backpropagation. One training step, from top to bottom:
+
+forward    A_0 = X,  Z_l = A_{l-1} W_l + b_l,  A_l = f_l(Z_l)
+loss       L = mean over the batch of loss(A_L, y)
+backward   delta_L = dL / dZ_L,  delta_{l-1} = (delta_l W_l^T) f'_{l-1}(Z_{l-1})
+gradient   dW_l = A_{l-1}^T delta_l,  db_l = sum over the batch of delta_l
+update     W_l -= rate dW_l, or as the optimizer has it
+
+The mean over the batch is in delta_L already, so dW and db need no division. :func:`train_steps` at the end is the
+loop over batches; the functions above it are its parts, in this order. The compiled kernels share their work out by
+rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
+
+Every function takes ``plan``, ``buffers`` and ``data`` as ``fastbp.kernels.layout`` defines them.
+"""
+
+import numpy as np
+
+from fastbp.kernels.layout import (
+    ACTIVATION,
+    ADAM,
+    BATCH,
+    BETA_1,
+    BIAS,
+    COLUMN,
+    CONVENTION,
+    DELTAS,
+    FAN_IN,
+    FAN_OUT,
+    GRADIENT,
+    HI,
+    L2,
+    LANES,
+    LAYER,
+    LO,
+    LOSS,
+    LOSS_CONVENTION,
+    N_LAYERS,
+    N_NORMS,
+    N_PARAMETERS,
+    NESTEROV,
+    NORM,
+    NORMS,
+    ONE,
+    OPTIMIZER,
+    OUT,
+    OUT_LD,
+    OWNERS,
+    PANEL_ROWS,
+    RELU,
+    SCIKIT_LEARN,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    SECOND_SLOT,
+    SIGMOID_CROSS_ENTROPY,
+    SOFTMAX,
+    SOFTMAX_CROSS_ENTROPY,
+    TILE_ROWS,
+    TRANSPOSED,
+    TRANSPOSED_ROWS,
+    WEIGHTS,
+    WIDTH,
+    ZEROS,
+    padded,
+)
+from fastbp.kernels.reference._views import rows
+from fastbp.kernels.reference.activations import (
+    activation_backward,
+    activation_forward,
+    output_forward,
+    softmax_backward,
+)
+from fastbp.kernels.reference.gemm import gemm, gemm_transposed
+from fastbp.kernels.reference.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
+from fastbp.kernels.reference.tiles import add_squares, transpose_tile
+
+
+def outputs(layer, slot, plan):
+    """Where the outputs of a layer start in ``work``; those of the first layer have two places with owners."""
+    start = plan.table[layer, OUT]
+    return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward
+
+
+def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
+    """Z_l = A_{l-1} W_l + b_l for rows lo .. hi of the batch and ``count`` columns from ``first``; relu as well."""
+    row, work, parameters = plan.table[layer], buffers.work, buffers.parameters
+    ld = row[OUT_LD]
+    Z = work[outputs(layer, slot, plan) + lo * ld + first :]
+    W, b = parameters[row[WEIGHTS] + first * row[PANEL_ROWS] :], parameters[row[BIAS] + first :]
+    if layer == 0:
+        A, lda, index = X, row[FAN_IN], order[lo:hi]
+    else:
+        A, lda, index = work[outputs(layer - 1, slot, plan) :], plan.table[layer - 1, OUT_LD], plan.rows[lo:hi]
+    floor = 0.0 if row[ACTIVATION] == RELU else -np.inf
+    gemm(
+        Z, ld, A, lda, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, row[FAN_IN], lanes=plan.header[LANES]
+    )  # fmt: skip
+
+
+def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
+    """A_l = f_l(Z_l), layer after layer from ``first``; the output activation is left to the loss."""
+    n_layers = plan.header[N_LAYERS]
+    for layer in range(first, n_layers):
+        row = plan.table[layer]
+        layer_forward(layer, slot, lo, hi, 0, row[FAN_OUT], plan, buffers, X, order)
+        if layer < n_layers - 1:
+            start, ld = outputs(layer, slot, plan), row[OUT_LD]
+            activation_forward(buffers.work[start + lo * ld : start + hi * ld], row[ACTIVATION])
+
+
+def owned_forward(t, slot, n_rows, plan, buffers, X, order):
+    """First layer's forward for all rows of a batch and the panels of W_1 that thread t owns."""
+    row, panel = plan.table[0], 2 * plan.header[LANES]
+    first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
+    if first < last:
+        layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
+        if plan.header[N_LAYERS] > 1:
+            Z = buffers.work[outputs(0, slot, plan) + first :]
+            activation_forward(rows(Z, row[OUT_LD], n_rows, last - first), row[ACTIVATION])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss and backward
+
+
+def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
+    """Loss of rows lo .. hi of the batch, and delta_L = dL / dZ_L."""
+    header, work = plan.header, buffers.work
+    row = plan.table[header[N_LAYERS] - 1]
+    ld, n, m, activation = row[OUT_LD], row[FAN_OUT], hi - lo, row[ACTIVATION]
+    start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
+    Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
+    losses, index, scale = buffers.row_loss[lo:hi], order[lo:hi], float(scale)
+    labels, values, weights = data.labels, data.values, data.weights
+    code, convention = header[LOSS], header[LOSS_CONVENTION]
+    if code == SOFTMAX_CROSS_ENTROPY:
+        softmax_cross_entropy(losses, delta, Z, ld, labels, index, weights, scale, m, n, convention)
+    elif code == SIGMOID_CROSS_ENTROPY:
+        sigmoid_cross_entropy(losses, delta, Z, ld, values, index, weights, scale, m, n, convention)
+    else:
+        output_forward(Z, ld, m, n, activation)  # from here on Z holds A_L
+        squared_error(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention)
+        if activation == SOFTMAX:
+            softmax_backward(delta, Z, ld, m, n)
+        else:
+            activation_backward(delta, Z, activation)
+
+
+def layer_backward(layer, slot, lo, hi, plan, buffers):
+    """delta_{l-1} = (delta_l W_l^T) f'(Z_{l-1}) for rows lo .. hi of the batch."""
+    row, below, work, header = plan.table[layer], plan.table[layer - 1], buffers.work, plan.header
+    ld, fan_in, fan_out = below[OUT_LD], row[FAN_IN], row[FAN_OUT]
+    start, above = header[DELTAS] + below[OUT], work[header[DELTAS] + row[OUT] :]
+    delta = work[start + lo * ld : start + hi * ld]
+    W_T, zeros = work[row[TRANSPOSED] :], work[header[ZEROS] :]
+    gemm(
+        delta, ld, above, row[OUT_LD], plan.rows[lo:hi], W_T, row[TRANSPOSED_ROWS], zeros, -np.inf, hi - lo, fan_in,
+        fan_out, lanes=header[LANES],
+    )  # fmt: skip
+    start = outputs(layer - 1, slot, plan)
+    activation_backward(delta, work[start + lo * ld : start + hi * ld], below[ACTIVATION])
+
+
+def rows_step(slot, lo, hi, scale, plan, buffers, data, order):
+    """Forward, loss and deltas for rows lo .. hi of the batch."""
+    if hi <= lo:
+        return
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, data.X, order)
+    loss_backward(slot, lo, hi, scale, plan, buffers, data, order)
+    for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
+        layer_backward(layer, slot, lo, hi, plan, buffers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gradient and update
+
+
+def _place(item, table):
+    """Start and size, in ``parameters``, of a tile of W or (LO is -1) of a panel of the bias."""
+    row, width = table[item[LAYER]], item[WIDTH]
+    if item[LO] < 0:
+        return row[BIAS] + item[COLUMN], width
+    return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
+
+
+def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
+    """G = rows LO .. HI and WIDTH columns from COLUMN of dW_l = A_{l-1}^T delta_l; or of db_l = 1^T delta_l."""
+    header, work, layer, lo = plan.header, buffers.work, item[LAYER], item[LO]
+    row = plan.table[layer]
+    delta = work[header[DELTAS] + row[OUT] + item[COLUMN] :]
+    index, m = plan.rows, item[HI] - lo
+    if lo < 0:
+        A, lda, m = work[header[ONE] :], 0, 1
+    elif layer == 0:
+        A, lda, index = X[lo:], row[FAN_IN], order
+    else:
+        A, lda = work[outputs(layer - 1, slot, plan) + lo :], plan.table[layer - 1, OUT_LD]
+    gemm_transposed(G, A, lda, index, delta, row[OUT_LD], item[WIDTH], work[header[ZEROS] :], -np.inf, m, n_rows)
+
+
+def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
+    """The optimizer on one tile, and the transposed copy of W that the next deltas read.
+
+    scikit-learn's penalty is on W alone, not on b, and is reported with the loss: |W|^2 before the update.
+    """
+    header, row = plan.header, plan.table[item[LAYER]]
+    lo, hi, width = item[LO], item[HI], item[WIDTH]
+    start, size = _place(item, plan.table)
+    w, m = buffers.parameters[start : start + size], buffers.moments[start : start + size]
+    v = buffers.moments[header[N_PARAMETERS] :][start : start + size]
+    g = G[:size]
+    if header[OPTIMIZER] == GRADIENT:
+        m[:] = g
+        return
+    if header[CONVENTION] == SCIKIT_LEARN:
+        if lo < 0:
+            l2 = 0.0
+        elif l2 != 0.0:
+            norms = buffers.work[row[NORM] + lo // TILE_ROWS * padded(row[FAN_OUT]) + item[COLUMN] :]
+            add_squares(norms, w, width, hi - lo)
+    if header[OPTIMIZER] == ADAM:
+        adam(w, m, v, g, hyper, rate, correction, l2)
+    else:
+        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    if item[LAYER] > 0 and lo >= 0:
+        W_T = buffers.work[row[TRANSPOSED] :]
+        transpose_tile(
+            W_T, row[TRANSPOSED_ROWS], w, lo, hi, row[FAN_IN], item[COLUMN], width, lanes=header[LANES]
+        )  # fmt: skip
+
+
+def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, data, order, hyper):
+    """Gradient and update of every tile in the share of thread t."""
+    start = plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE]
+    G = buffers.work[start : start + plan.header[SCRATCH_STRIDE]]
+    for item in plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
+        tile_gradient(item, G, slot, n_rows, plan, buffers, data.X, order)
+        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Batch after batch
+
+
+def batch_weight(weights, order):
+    """Sum of the sample weights of a batch; its number of rows where there are none."""
+    return float(weights[order].sum(dtype=np.float64)) if weights.size else float(len(order))
+
+
+def batch_loss(n_rows, weight, l2, plan, buffers):
+    """Mean of the rows' losses and, under scikit-learn's convention, l2 / 2 |W|^2 over the sum of weights."""
+    header = plan.header
+    total = float(buffers.row_loss[:n_rows].sum())
+    if l2 != 0.0 and header[CONVENTION] == SCIKIT_LEARN and header[OPTIMIZER] != GRADIENT:
+        total += 0.5 * l2 * float(buffers.work[header[NORMS] :][: header[N_NORMS]].sum())
+    return total / weight
+
+
+def train_steps(losses, plan, buffers, data, order, rates, hyper, step, *, n_threads=1):
+    """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
+
+    ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call.
+    """
+    header, threads = plan.header, range(plan.shares.shape[1] - 1)
+    batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
+    for s, rate in enumerate(rates.tolist()):
+        now, slot = order[s * batch : (s + 1) * batch], s % 2
+        n_rows, weight = len(now), batch_weight(data.weights, now)
+        if header[OWNERS]:
+            for t in threads:
+                owned_forward(t, slot, n_rows, plan, buffers, data.X, now)
+        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, data, now)
+        rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
+        l2 = float(hyper[L2])
+        l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
+        for t in threads:
+            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, data, now, hyper)
+        losses[s] = batch_loss(n_rows, weight, l2, plan, buffers)
+
+
+def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
+    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    header = plan.header
+    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
+    l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
+    for item in plan.items:
+        start, _ = _place(item, plan.table)
+        tile_update(item, gradients[start:], rate, correction, l2, plan, buffers, hyper)

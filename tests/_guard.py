@@ -1,0 +1,134 @@
+"""Kernels on arrays that lie against a page without access: run as a script, since a fault ends the process.
+
+Each operand is placed twice: ending where such a page begins, and beginning where one ends. With the argument
+``after`` or ``before`` the script reads one element too far on purpose.
+"""
+
+import ctypes
+import itertools
+import mmap
+import sys
+
+import numpy as np
+from _kernels import DTYPES, Net, lanes, panelled, panels_of, read_only
+
+from fastbp.kernels import layout
+from fastbp.kernels.cpu import activations, gemm, losses, optimizers, simd, tiles
+from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
+from fastbp.kernels.cpu.step import train_steps
+
+PAGE = mmap.PAGESIZE
+PROT_NONE = 0
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+kept = []  # the memory must outlive the arrays
+
+
+def guarded(array, at_end):
+    """A copy of the array between two pages without access: right before the second, or right after the first."""
+    size = -(-max(array.nbytes, 1) // PAGE) * PAGE
+    memory = mmap.mmap(-1, size + 2 * PAGE)
+    kept.append(memory)
+    whole = np.frombuffer(memory, np.uint8)
+    for start in (0, size + PAGE):
+        if libc.mprotect(whole.ctypes.data + start, PAGE, PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    start = PAGE + (size - array.nbytes if at_end else 0)
+    copy = whole[start : start + array.nbytes].view(array.dtype)
+    copy[:] = array.reshape(-1)
+    return copy
+
+
+def products(dtype, at_end):
+    rng = np.random.default_rng(0)
+    panel = simd.NV * lanes(dtype)
+    heights, widths = (1, 3, 4, simd.MR - 1, simd.MR, simd.MR + 1, 2 * simd.MR + 5), (1, lanes(dtype), panel, panel + 1)
+    for m, n, K in itertools.product(heights, widths, (1, 2, 7)):
+        width = panelled(n, dtype)
+        A, B = rng.normal(size=(m, K)).astype(dtype), rng.normal(size=(K, n)).astype(dtype)
+        index = guarded(rng.permutation(m).astype(np.intp), at_end)
+        panels, init = guarded(panels_of(B, dtype), at_end), guarded(np.zeros(width, dtype), at_end)
+        C = guarded(np.zeros((m, width), dtype), at_end)
+        gemm.gemm(C, width, guarded(A, at_end), K, index, panels, K, init, dtype(0), m, n, K)
+        D, zeros = guarded(np.ones((K, width), dtype), at_end), guarded(np.zeros(panel, dtype), at_end)
+        steps, A = guarded(rng.permutation(K).astype(np.intp), at_end), guarded(A.T, at_end)
+        for tile_width in {min(width, panel), lanes(dtype)}:
+            G = guarded(np.zeros((m, tile_width), dtype), at_end)
+            gemm.gemm_transposed(G, A, m, steps, D, width, tile_width, zeros, dtype(-np.inf), m, K)
+
+
+def elements(dtype, at_end):
+    """Element-wise kernels; matrices end with the padding of their last row, user data with its last element."""
+    hyper = np.array([0.9, 0.99, 1e-8, 0.0])
+    for n in (1, 7, 15, 16, 17, 33):
+        m, ld = 3, layout.row_stride(n, np.dtype(dtype).itemsize)
+        w, v, s, g = (guarded(np.ones(n, dtype), at_end) for _ in range(4))
+        optimizers.adam(w, v, s, g, hyper, 0.1, 1.0, 0.1)
+        optimizers.sgd(w, v, g, 0.9, 1, 0.1, 1.0, 0.1)
+        for code in (layout.RELU, layout.LOGISTIC, layout.TANH):
+            activations.activation_forward(w, code)
+            activations.activation_backward(g, w, code)
+        tiles.add_squares(v, guarded(np.ones((4, n), dtype), at_end), n, 4)
+        Z, dZ = (guarded(np.ones((m, ld), dtype), at_end) for _ in range(2))
+        activations.softmax_forward(Z, ld, m, n)
+        activations.softmax_backward(dZ, Z, ld, m, n)
+        row_loss, index = guarded(np.zeros(m), at_end), guarded(np.array([2, 0, 1], np.intp), at_end)
+        labels, values = guarded(np.full(m, n - 1, np.intp), at_end), guarded(np.ones((m, n), dtype), at_end)
+        for weights, convention in itertools.product((np.ones(m, dtype), np.zeros(0, dtype)), (0, 1)):
+            weights = guarded(weights, at_end)
+            rest = (index, weights, dtype(1), m, n)
+            losses.softmax_cross_entropy(row_loss, dZ, Z, ld, labels, *rest, convention)
+            losses.sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, *rest, convention)
+            losses.squared_error(row_loss, dZ, Z, ld, values, *rest, layout.MEAN_SQUARED_ERROR, convention)
+
+
+def transposes(dtype, at_end):
+    for fan_in, fan_out in ((1, 1), (17, 33), (40, 5), (65, 16)):
+        rows = layout.padded(fan_in)
+        for column, width in layout.panel_columns(fan_out, lanes(dtype)):
+            T = guarded(np.zeros(rows * layout.padded(fan_out), dtype), at_end)
+            w = guarded(np.zeros((rows, width), dtype), at_end)
+            for lo in range(0, fan_in, layout.TILE_ROWS):
+                hi = min(lo + layout.TILE_ROWS, fan_in)
+                tiles.transpose_tile(T, layout.padded(fan_out), w[lo * width :], lo, hi, fan_in, column, width)
+
+
+def training(dtype, at_end):
+    """Whole steps, every buffer guarded."""
+    cases = [
+        ((5, 3), ("softmax",), "softmax_cross_entropy"),
+        ((33, 17, 2), ("relu", "logistic"), "sigmoid_cross_entropy"),
+        ((7, 40, 19, 1), ("tanh", "logistic", "identity"), "mean_squared_error"),
+    ]
+    for (widths, names, loss), owners, weighted in itertools.product(cases, (False, True), (False, True)):
+        net = Net(
+            widths, names, dtype, batch=6, n_rows=16, loss=loss, owners=owners, n_threads=2, weighted=weighted,
+            optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN, hyper=(0.9, 0.99, 1e-8, 0.1),
+        )  # fmt: skip
+        buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
+        data = layout.Data(*(read_only(guarded(array, at_end)) for array in net.data))
+        order = read_only(guarded(net.order, at_end))
+        rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
+        train_steps.serial(step_losses, net.plan, buffers, data, order, rates, net.hyper, 0)
+        if not owners:
+            out = guarded(np.zeros(16 * widths[-1], dtype), at_end)
+            predict_rows.serial(out, net.plan, buffers, data.X, order)
+            evaluate_rows.serial(guarded(np.zeros(16), at_end), net.plan, buffers, data, order)
+
+
+def main():
+    if len(sys.argv) > 1:
+        after = sys.argv[1] == "after"
+        array = guarded(np.zeros(5), at_end=after)
+        address = array.ctypes.data + (array.nbytes if after else -8)
+        print(ctypes.c_double.from_address(address).value)
+        return
+    for dtype, at_end in itertools.product(DTYPES, (True, False)):
+        for check in (products, elements, transposes, training):
+            print(check.__name__, np.dtype(dtype).name, "end" if at_end else "begin", flush=True)
+            check(dtype, at_end)
+    print("nothing outside was touched")
+
+
+if __name__ == "__main__":
+    main()
