@@ -1,8 +1,16 @@
-"""Losses: frozen descriptions. The arithmetic is in ``fastbp.kernels``."""
+"""Losses: frozen descriptions of what is minimised. The arithmetic is in ``fastbp.kernels``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from fastbp._validation import Array, labels, one_of, targets
+
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "half_squared_error")
+CONVENTIONS = ("exact", "scikit-learn")
+# Losses that bring their output activation: both together have the derivative p - t
+LINKS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "logistic"}
 
 
 @dataclass(frozen=True)
@@ -12,12 +20,70 @@ class Loss:
     Parameters
     ----------
     name : str
-        ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"`` or ``"half_squared_error"``.
-    convention : {"exact", "scikit-learn"}
+        - ``"softmax_cross_entropy"``: mean over samples of -ln p_t, p = softmax(z), for integer labels t;
+        - ``"sigmoid_cross_entropy"``: mean over samples of the sum over outputs of -t ln p - (1 - t) ln(1 - p),
+          p = logistic(z), for targets t in [0, 1] (binary and multilabel);
+        - ``"mean_squared_error"``: mean over samples and outputs of (a - t)^2;
+        - ``"half_squared_error"``: mean over samples of half the sum over outputs of (a - t)^2.
+    convention : {"exact", "scikit-learn"}, default="exact"
         ``"exact"``: the value reported is the function whose derivative the gradient is. ``"scikit-learn"``:
         cross-entropies are reported from probabilities clipped to [eps, 1 - eps], half the squared error is averaged
         over the outputs while its gradient is not.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or convention.
+
+    Examples
+    --------
+    >>> from fastbp.losses import Loss
+    >>> Loss("softmax_cross_entropy").link
+    'softmax'
     """
 
     name: str
     convention: str = "exact"
+
+    def __post_init__(self) -> None:
+        one_of(self.name, LOSSES, "loss")
+        one_of(self.convention, CONVENTIONS, "convention")
+
+    @property
+    def link(self) -> str | None:
+        """The output activation that the loss brings, or None."""
+        return LINKS.get(self.name)
+
+    def check_output(self, n_outputs: int, activation: str) -> str:
+        """The activation that predictions go through, for a network that ends with ``activation``.
+
+        Raises
+        ------
+        ValueError
+            For an output that the loss does not fit.
+        """
+        if self.name == "softmax_cross_entropy" and n_outputs < 2:
+            raise ValueError(
+                "loss 'softmax_cross_entropy' needs an output for each class, at least 2, got 1: use "
+                "'sigmoid_cross_entropy' for one output that tells two classes apart"
+            )
+        if self.link is None:
+            return activation
+        if activation not in ("identity", self.link):
+            raise ValueError(
+                f"loss {self.name!r} brings the output activation {self.link!r}: the last layer must have it or "
+                f"'identity', got {activation!r}"
+            )
+        return self.link
+
+    def check_targets(self, y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any) -> Array:
+        """Targets as a backend takes them: intp labels (n_samples,) or values (n_samples, n_outputs)."""
+        if self.name == "softmax_cross_entropy":
+            return labels(y, name, n_samples=n_samples, n_classes=n_outputs)
+        unit_interval = self.name == "sigmoid_cross_entropy"
+        return targets(y, name, n_samples=n_samples, n_outputs=n_outputs, dtype=dtype, unit_interval=unit_interval)
+
+
+def as_loss(loss: Any) -> Loss:
+    """A loss by name, or as it is."""
+    return loss if isinstance(loss, Loss) else Loss(loss)

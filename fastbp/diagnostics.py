@@ -1,0 +1,230 @@
+"""Checks of a network's gradients: against central differences, and between backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastbp._validation import Array, one_of
+from fastbp.backends import BACKENDS
+from fastbp.losses import Loss
+from fastbp.model import Sequential
+from fastbp.optimizers import SGD
+from fastbp.trainer import Trainer
+
+
+def relative_difference(a: Array, b: Array) -> float:
+    """max |a - b| / max |b|; 0 where both are 0, and NaN where one of them has a NaN.
+
+    >>> relative_difference(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
+    0.2
+    """
+    if np.array_equal(a, b):
+        return 0.0
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    largest = np.abs(b).max(initial=0)
+    return float(np.abs(a - b).max(initial=0) / (largest if largest > 0 else 1.0))
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What :func:`gradient_check` found.
+
+    Attributes
+    ----------
+    relative_errors : dict of str to float
+        max |g - numeric| / max |numeric| for each of W1, b1, W2, b2, ...
+    worst : dict of str to tuple of int
+        Index of the worst element of each array.
+    n_skipped : int
+        Elements beside a kink of relu at every step tried: a difference says nothing there.
+    """
+
+    relative_errors: dict[str, float]
+    worst: dict[str, tuple[int, ...]]
+    n_skipped: int
+
+    @property
+    def max_relative_error(self) -> float:
+        """The largest of ``relative_errors``."""
+        return max(self.relative_errors.values())
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {error:.1e} at {self.worst[name]}" for name, error in self.relative_errors.items()]
+        return "\n".join([*lines, f"{self.n_skipped} elements skipped"])
+
+
+@dataclass(frozen=True)
+class BackendComparison:
+    """What :func:`compare_backends` found: largest relative differences to the first backend.
+
+    Attributes
+    ----------
+    backends : tuple of str
+    relative_differences : dict of str to float
+        For ``loss`` and the gradient of each of W1, b1, W2, b2, ...: max |a - b| / max |b|, over the backends.
+    """
+
+    backends: tuple[str, ...]
+    relative_differences: dict[str, float]
+
+    @property
+    def max_relative_difference(self) -> float:
+        """The largest of ``relative_differences``."""
+        return max(self.relative_differences.values())
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {difference:.1e}" for name, difference in self.relative_differences.items()]
+        return "\n".join([f"{' and '.join(self.backends[1:])} against {self.backends[0]}", *lines])
+
+
+def _names(weights: Sequence[Array]) -> list[str]:
+    return [f"{'Wb'[k % 2]}{k // 2 + 1}" for k in range(len(weights))]
+
+
+def _copy(model: Sequential, dtype: Any, weights: Sequence[Array]) -> Sequential:
+    """A model of its own with the same layers."""
+    copy = Sequential(model.layers, n_features=model.n_features, random_state=0, dtype=dtype)
+    copy.set_weights(weights)
+    return copy
+
+
+def gradient_check(
+    model: Sequential, loss: str | Loss, X: Any, y: Any, *, sample_weight: Any = None, backend: str = "cpu"
+) -> GradientCheck:
+    """Compare the gradient of a loss with central differences, in float64.
+
+    (L(w + h) - L(w - h)) / 2h with h = 1e-6 max(1, \\|w\\|), for each parameter. Where the step crosses a kink of relu,
+    smaller ones are tried, down to h / 100.
+
+    Parameters
+    ----------
+    model : Sequential
+        Computed in float64, whatever its dtype; it stays as it is.
+    loss : str or Loss
+    X, y, sample_weight
+        As in :meth:`fastbp.Trainer.fit`; a few rows are enough.
+    backend : {"cpu", "reference"}, default="cpu"
+        Whose gradient, and whose loss.
+
+    Returns
+    -------
+    GradientCheck
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbp
+    >>> model = fastbp.Sequential([fastbp.Dense(5, "tanh"), fastbp.Dense(3)], n_features=4, random_state=0)
+    >>> X, y = np.random.default_rng(0).normal(size=(6, 4)), [0, 1, 2, 0, 1, 2]
+    >>> fastbp.gradient_check(model, "softmax_cross_entropy", X, y).max_relative_error < 1e-6
+    True
+    """
+    weights = [w.astype(np.float64) for w in model.get_weights()]
+    # The scikit-learn convention reports another function than the one whose derivative the gradient is
+    exact = Loss(loss.name if isinstance(loss, Loss) else loss)
+    trainer = Trainer(_copy(model, np.float64, weights), loss=exact, optimizer=SGD(), backend=backend)
+    X, y, sample_weight = trainer._checked(X, y, sample_weight)
+    session = trainer._open(X, y, sample_weight, batch_size=len(X))
+    _, gradients = session.loss_and_gradients(np.arange(len(X)))
+    activations = [layer.activation for layer in model.layers]
+
+    def value() -> float:
+        session.set_parameters(weights)
+        return session.evaluate(X, y, sample_weight)
+
+    errors, worst, skipped = {}, {}, 0
+    for name, array, gradient in zip(_names(weights), weights, gradients, strict=True):
+        numeric = gradient.copy()
+        for index in np.ndindex(array.shape):
+            before = array[index]
+            for shrink in (1.0, 0.1, 0.01):
+                h = 1e-6 * max(1.0, abs(before)) * shrink
+                sides = []
+                for w in (before - h, before + h):
+                    array[index] = w
+                    sides.append((w, value(), _relu_sides(activations, weights, X)))
+                array[index] = before
+                (low, below, one), (high, above, other) = sides
+                if one == other:
+                    numeric[index] = (above - below) / (high - low)
+                    break
+            else:
+                skipped += 1
+        difference = np.abs(gradient - numeric)
+        errors[name] = relative_difference(gradient, numeric)
+        worst[name] = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
+    return GradientCheck(errors, worst, skipped)
+
+
+def _relu_sides(activations: Sequence[str], weights: Sequence[Array], X: Array) -> bytes:
+    """On which side of its kink each relu is, as bits; nothing for a network without one."""
+    if "relu" not in activations:
+        return b""
+    functions = {"relu": lambda Z: np.maximum(Z, 0), "tanh": np.tanh, "logistic": lambda Z: 1 / (1 + np.exp(-Z))}
+    A, sides = X, b""
+    for activation, W, b in zip(activations, weights[::2], weights[1::2], strict=True):
+        Z = A @ W + b
+        if activation == "relu":
+            sides += np.sign(Z).astype(np.int8).tobytes()
+        A = functions.get(activation, lambda Z: Z)(Z)
+    return sides
+
+
+def compare_backends(
+    model: Sequential,
+    loss: str | Loss,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    backends: Sequence[str] = ("reference", "cpu"),
+) -> BackendComparison:
+    """Compare loss and gradients of several backends with those of the first one, in the model's dtype.
+
+    Parameters
+    ----------
+    model : Sequential
+        It stays as it is.
+    loss : str or Loss
+    X, y, sample_weight
+        As in :meth:`fastbp.Trainer.fit`; all rows are one batch.
+    backends : sequence of str, default=("reference", "cpu")
+        At least two.
+
+    Returns
+    -------
+    BackendComparison
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np, fastbp
+    >>> model = fastbp.Sequential([fastbp.Dense(5, "relu"), fastbp.Dense(1)], n_features=4, random_state=0)
+    >>> X = np.random.default_rng(0).normal(size=(6, 4))
+    >>> fastbp.compare_backends(model, "mean_squared_error", X, X[:, 0]).max_relative_difference < 1e-5
+    True
+    """
+    if isinstance(backends, str) or len(backends) < 2:
+        raise ValueError(f"backends must name at least two of {', '.join(map(repr, BACKENDS))}, got {backends!r}")
+    results = []
+    for name in backends:
+        one_of(name, BACKENDS, "backends")
+        trainer = Trainer(_copy(model, model.dtype, model.get_weights()), loss=loss, optimizer=SGD(), backend=name)
+        results.append(trainer.loss_and_gradients(X, y, sample_weight))
+    (first_loss, first_gradients), *others = results
+    differences = {"loss": max(relative_difference(np.array(loss), np.array(first_loss)) for loss, _ in others)}
+    for k, name in enumerate(_names(first_gradients)):
+        differences[name] = max(relative_difference(g[k], first_gradients[k]) for _, g in others)
+    return BackendComparison(tuple(backends), differences)

@@ -1,0 +1,166 @@
+"""Sequential: a stack of dense layers, its weights, and what it predicts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from fastbp._validation import Array, flag, matrix, real_dtype, whole_number
+from fastbp.backends import Network, get_backend
+from fastbp.initializers import INITIALIZERS
+from fastbp.layers import Dense
+
+
+class Sequential:
+    """A multilayer perceptron: dense layers, each fed by the one before.
+
+    Parameters
+    ----------
+    layers : sequence of Dense
+        At least one. Only the last may have the activation ``"softmax"``.
+    n_features : int
+        Columns of X.
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights, layer after layer. An instance goes on from where it stands.
+    dtype : {"float32", "float64"}, default="float32"
+        Of parameters, activations and predictions.
+
+    Attributes
+    ----------
+    layers : tuple of Dense
+    n_features, n_outputs : int
+    dtype : numpy.dtype
+    link : str
+        What predictions go through: the last layer's activation, or the one that the loss of the training brought
+        (softmax or logistic).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not a layer, sizes below 1, or another dtype.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> model = fastbp.Sequential([fastbp.Dense(3, "relu"), fastbp.Dense(2)], n_features=4, random_state=0)
+    >>> [w.shape for w in model.get_weights()]
+    [(4, 3), (3,), (3, 2), (2,)]
+    >>> model.predict([[1.0, 2.0, 3.0, 4.0]]).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self, layers: Sequence[Dense], *, n_features: int, random_state: Any = None, dtype: Any = "float32"
+    ) -> None:
+        self.layers = _checked(layers)
+        self.n_features = whole_number(n_features, "n_features")
+        self.dtype = real_dtype(dtype)
+        self.link = self.layers[-1].activation
+        rng, weights = check_random_state(random_state), []
+        for layer, fan_in in zip(self.layers, self._network.widths, strict=False):
+            weights += INITIALIZERS[layer.initializer](rng, fan_in, layer.units, layer.activation)
+        self._weights = [array.astype(self.dtype) for array in weights]
+
+    def __repr__(self) -> str:
+        widths = "-".join(map(str, self._network.widths))
+        return f"<Sequential {widths}, {sum(w.size for w in self._weights)} parameters, {self.dtype.name}>"
+
+    @property
+    def n_outputs(self) -> int:
+        """Units of the last layer."""
+        return self.layers[-1].units
+
+    @property
+    def _network(self) -> Network:
+        """The network as a backend sees it."""
+        widths = (self.n_features, *(layer.units for layer in self.layers))
+        return Network(widths, (*(layer.activation for layer in self.layers[:-1]), self.link), self.dtype)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of W1, b1, W2, b2, ...
+
+        Returns
+        -------
+        list of ndarray
+            W of shape (fan_in, fan_out), b of shape (fan_out,), of the model's dtype.
+        """
+        return [array.copy() for array in self._weights]
+
+    def set_weights(self, weights: Iterable[Any]) -> None:
+        """Replace all parameters.
+
+        Parameters
+        ----------
+        weights : sequence of array-like
+            W1, b1, W2, b2, ..., shaped as :meth:`get_weights` gives them.
+
+        Raises
+        ------
+        ValueError
+            For another number of arrays, other shapes, or values that are not finite; the model keeps its weights.
+        """
+        shapes, given = self._network.shapes, list(weights)
+        if len(given) != len(shapes):
+            raise ValueError(
+                f"weights must be {len(shapes)} arrays (W1, b1, W2, b2, ...), two a layer, got {len(given)}"
+            )
+        new = []
+        for k, (value, shape) in enumerate(zip(given, shapes, strict=True)):
+            name = f"weights[{k}] ({'Wb'[k % 2]}{k // 2 + 1})"
+            try:
+                with np.errstate(over="ignore"):
+                    array = np.array(value, self.dtype, order="C")
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must be an array of numbers of shape {shape}: {error}") from None
+            if array.shape != shape:
+                raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite in {self.dtype.name}, got NaN or infinity")
+            new.append(array)
+        self._weights = new
+
+    def predict(self, X: Any, *, raw: bool = False, backend: str = "cpu", n_threads: int | None = None) -> Array:
+        """Outputs for X: probabilities where the link is softmax or logistic, values elsewhere.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        raw : bool, default=False
+            True leaves out the link: logits, or Z of the last layer.
+        backend : {"cpu", "reference"}, default="cpu"
+        n_threads : int or None, default=None
+            At most so many threads; None for all usable ones. The result does not depend on it.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an X of another shape, or with values that are not finite numbers.
+        """
+        X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features)
+        n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
+        return get_backend(backend).predict(self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads)
+
+
+def _checked(layers: Any) -> tuple[Dense, ...]:
+    """The layers as a tuple."""
+    try:
+        layers = tuple(layers)
+    except TypeError:
+        raise TypeError(f"layers must be a sequence of fastbp.Dense, got {layers!r}") from None
+    if not layers:
+        raise ValueError("layers must hold at least one fastbp.Dense, the output layer, got none")
+    for k, layer in enumerate(layers):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers[{k}] must be a fastbp.Dense, got {layer!r}")
+    for k, (layer, _) in enumerate(itertools.pairwise(layers)):
+        if layer.activation == "softmax":
+            raise ValueError(f"layers[{k}]: 'softmax' is for the last layer only; hidden layers have relu, tanh, ...")
+    return layers
