@@ -8,6 +8,7 @@ if not (Path(__file__).parent / "kernels").is_dir():
 from fastbp._config import show_config
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
+from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.layers import Dense
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam
@@ -20,6 +21,8 @@ __all__ = [
     "Callback",
     "Dense",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "ProgressBar",
     "Sequential",
     "Trainer",

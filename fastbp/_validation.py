@@ -41,9 +41,10 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
     expected += f" and below {below:g}" if np.isfinite(below) else ""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not ((least < value if positive else least <= value) and value < below):
+    number = float(value)
+    if not ((least < number if positive else least <= number) and number < below):
         raise ValueError(f"{name} must be {expected}, got {value!r}")
-    return float(value)
+    return number
 
 
 def flag(value: Any, name: str) -> bool:

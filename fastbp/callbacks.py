@@ -47,7 +47,8 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, **options: Any) -> None:
-        self.options, self._bar, self._n_steps = options, None, 0
+        self.options, self._n_steps = options, 0
+        self._bar: Any = None
 
     def on_train_begin(self, trainer: Trainer, n_epochs: int, n_steps: int) -> None:
         from tqdm.auto import tqdm
@@ -56,15 +57,12 @@ class ProgressBar(Callback):
         self._bar = tqdm(total=n_epochs * n_steps, unit="step", **{"dynamic_ncols": True, **self.options})
 
     def on_chunk_end(self, trainer: Trainer, epoch: int, step: int, logs: Mapping[str, float]) -> None:
-        assert self._bar is not None
         self._bar.set_description(f"epoch {epoch + 1}", refresh=False)
         self._bar.update(epoch * self._n_steps + step - self._bar.n)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:
-        assert self._bar is not None
         shown = {name: f"{value:.4g}" for name, value in logs.items() if name.endswith("loss")}
         self._bar.set_postfix(shown, refresh=False)
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
-        assert self._bar is not None
         self._bar.close()

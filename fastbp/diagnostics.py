@@ -7,26 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from fastbp._validation import Array, one_of
+from fastbp._verify import parameter_names, relative_difference
 from fastbp.backends import BACKENDS
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD
 from fastbp.trainer import Trainer
-
-
-def relative_difference(a: Array, b: Array) -> float:
-    """max |a - b| / max |b|; 0 where both are 0, and NaN where one of them has a NaN.
-
-    >>> relative_difference(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
-    0.2
-    """
-    if np.array_equal(a, b):
-        return 0.0
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    largest = np.abs(b).max(initial=0)
-    return float(np.abs(a - b).max(initial=0) / (largest if largest > 0 else 1.0))
 
 
 @dataclass(frozen=True)
@@ -81,17 +70,6 @@ class BackendComparison:
         return "\n".join([f"{' and '.join(self.backends[1:])} against {self.backends[0]}", *lines])
 
 
-def _names(weights: Sequence[Array]) -> list[str]:
-    return [f"{'Wb'[k % 2]}{k // 2 + 1}" for k in range(len(weights))]
-
-
-def _copy(model: Sequential, dtype: Any, weights: Sequence[Array]) -> Sequential:
-    """A model of its own with the same layers."""
-    copy = Sequential(model.layers, n_features=model.n_features, random_state=0, dtype=dtype)
-    copy.set_weights(weights)
-    return copy
-
-
 def gradient_check(
     model: Sequential, loss: str | Loss, X: Any, y: Any, *, sample_weight: Any = None, backend: str = "cpu"
 ) -> GradientCheck:
@@ -130,7 +108,7 @@ def gradient_check(
     weights = [w.astype(np.float64) for w in model.get_weights()]
     # The scikit-learn convention reports another function than the one whose derivative the gradient is
     exact = Loss(loss.name if isinstance(loss, Loss) else loss)
-    trainer = Trainer(_copy(model, np.float64, weights), loss=exact, optimizer=SGD(), backend=backend)
+    trainer = Trainer(Sequential._with_weights(model.layers, weights), loss=exact, optimizer=SGD(), backend=backend)
     X, y, sample_weight = trainer._checked(X, y, sample_weight)
     session = trainer._open(X, y, sample_weight, batch_size=len(X))
     _, gradients = session.loss_and_gradients(np.arange(len(X)))
@@ -141,12 +119,12 @@ def gradient_check(
         return session.evaluate(X, y, sample_weight)
 
     errors, worst, skipped = {}, {}, 0
-    for name, array, gradient in zip(_names(weights), weights, gradients, strict=True):
+    for name, array, gradient in zip(parameter_names(len(weights)), weights, gradients, strict=True):
         numeric = gradient.copy()
         for index in np.ndindex(array.shape):
             before = array[index]
             for shrink in (1.0, 0.1, 0.01):
-                h = 1e-6 * max(1.0, abs(before)) * shrink
+                h = 1e-6 * max(1.0, abs(float(before))) * shrink
                 sides = []
                 for w in (before - h, before + h):
                     array[index] = w
@@ -168,13 +146,14 @@ def _relu_sides(activations: Sequence[str], weights: Sequence[Array], X: Array) 
     """On which side of its kink each relu is, as bits; nothing for a network without one."""
     if "relu" not in activations:
         return b""
-    functions = {"relu": lambda Z: np.maximum(Z, 0), "tanh": np.tanh, "logistic": lambda Z: 1 / (1 + np.exp(-Z))}
     A, sides = X, b""
     for activation, W, b in zip(activations, weights[::2], weights[1::2], strict=True):
         Z = A @ W + b
         if activation == "relu":
             sides += np.sign(Z).astype(np.int8).tobytes()
-        A = functions.get(activation, lambda Z: Z)(Z)
+            A = np.maximum(Z, 0)
+        else:
+            A = {"tanh": np.tanh, "logistic": expit}.get(activation, np.asarray)(Z)
     return sides
 
 
@@ -221,10 +200,12 @@ def compare_backends(
     results = []
     for name in backends:
         one_of(name, BACKENDS, "backends")
-        trainer = Trainer(_copy(model, model.dtype, model.get_weights()), loss=loss, optimizer=SGD(), backend=name)
+        trainer = Trainer(
+            Sequential._with_weights(model.layers, model.get_weights()), loss=loss, optimizer=SGD(), backend=name
+        )
         results.append(trainer.loss_and_gradients(X, y, sample_weight))
     (first_loss, first_gradients), *others = results
     differences = {"loss": max(relative_difference(np.array(loss), np.array(first_loss)) for loss, _ in others)}
-    for k, name in enumerate(_names(first_gradients)):
+    for k, name in enumerate(parameter_names(len(first_gradients))):
         differences[name] = max(relative_difference(g[k], first_gradients[k]) for _, g in others)
     return BackendComparison(tuple(backends), differences)

@@ -60,10 +60,20 @@ class Sequential:
         self.n_features = whole_number(n_features, "n_features")
         self.dtype = real_dtype(dtype)
         self.link = self.layers[-1].activation
-        rng, weights = check_random_state(random_state), []
+        rng = check_random_state(random_state)
+        weights: list[Array] = []
         for layer, fan_in in zip(self.layers, self._network.widths, strict=False):
             weights += INITIALIZERS[layer.initializer](rng, fan_in, layer.units, layer.activation)
         self._weights = [array.astype(self.dtype) for array in weights]
+
+    @classmethod
+    def _with_weights(cls, layers: Sequence[Dense], weights: Sequence[Array], link: str | None = None) -> Sequential:
+        """A model that takes over these arrays, of one dtype, instead of drawing its own."""
+        model = cls.__new__(cls)
+        model.layers, model.n_features, model.dtype = tuple(layers), len(weights[0]), weights[0].dtype
+        model.link = layers[-1].activation if link is None else link
+        model._weights = [np.ascontiguousarray(array) for array in weights]
+        return model
 
     def __repr__(self) -> str:
         widths = "-".join(map(str, self._network.widths))

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from fastbp._run import Run
 from fastbp._validation import Array, flag, matrix, one_of, sample_weights, whole_number
+from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
 
-# Python looks for Ctrl-C and draws the progress bar this often; entering compiled code costs some 50 us each time
-CHUNK_SECONDS = 0.2
-# Largest difference to the reference, max |a - b| / max |b| by array, that verify=True lets pass. Rounding gives 1e-6
-# and 1e-14; a unit whose pre-activation rounds to the other side of a ReLU's kink gives more, a wrong kernel far more.
-VERIFY_TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
 
 
 class History(Mapping[str, list[float]]):
@@ -79,23 +74,6 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._values.items() if values)
         return f"<History of {len(self.epochs)} epochs: {last or 'empty'}; {self.message}>"
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Within the block, Ctrl-C is noted; it is answered at its end, so that what the block does is done whole."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-    noted: list[Any] = []
-    signal.signal(signal.SIGINT, lambda number, frame: noted.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if noted:
-        previous(*noted[0])
 
 
 class Trainer:
@@ -225,49 +203,17 @@ class Trainer:
             disagreement. The model keeps the weights of the last whole epoch.
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
-        shuffle, verbose = flag(shuffle, "shuffle"), whole_number(int(verbose), "verbose", least=0)
+        shuffle = flag(shuffle, "shuffle")
+        verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must hold instances of fastbp.Callback, got {callback!r}")
         listeners = [*callbacks, *([ProgressBar()] if verbose else [])]
-        batch_size = min(batch_size, len(data[0]))
-
-        session = self._open(*data, batch_size=batch_size)
-        if self._optimizer_state is not None:
-            session.set_optimizer_state(self._optimizer_state)
-        rows = np.arange(len(data[0]))
-        if self.verify:
-            self._verify(data, rows[:batch_size])
-        self.model.link, self._stop = self._link, False
-        history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
-        n_steps = -(-len(rows) // batch_size)
-        run = _Run(self, session, batch_size, n_steps, listeners)
-        try:
-            for listener in listeners:
-                listener.on_train_begin(self, epochs, n_steps)
-            for epoch in range(epochs):
-                start = time.perf_counter()
-                if shuffle:
-                    rows = rows[self._rng.permutation(len(rows))]
-                logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                self.model._weights = session.get_parameters()
-                if validation is not None:
-                    logs["val_loss"] = session.evaluate(*validation)
-                history.append(logs)
-                for listener in listeners:
-                    listener.on_epoch_end(self, epoch, logs)
-                if self._stop:
-                    break
-            history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
-        except KeyboardInterrupt:
-            history.interrupted, history.message = True, f"interrupted {run.place}"
-            warnings.warn(f"training was interrupted {run.place}: the model has the weights so far", stacklevel=2)
-            self.model._weights = session.get_parameters()
-        self._optimizer_state = session.get_optimizer_state()
-        for listener in listeners:
-            listener.on_train_end(self, history)
+        history = self._train(data, validation, epochs, min(batch_size, len(data[0])), shuffle, listeners)
+        if history.interrupted:
+            warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
 
     def loss_and_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, list[Array]]:
@@ -295,7 +241,57 @@ class Trainer:
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> tuple[Array, Array, Array | None]:
+    def _train(
+        self,
+        data: Data,
+        validation: Data | None,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        listeners: Sequence[Callback],
+    ) -> History:
+        """:meth:`fit` on arguments that have been checked, without its warning."""
+        session = self._open(*data, batch_size=batch_size)
+        if self._optimizer_state is not None:
+            session.set_optimizer_state(self._optimizer_state)
+        rows = np.arange(len(data[0]))
+        if self.verify:
+            verify_step(
+                self._open(*data, batch_size=batch_size),
+                self._open(*data, batch_size=batch_size, backend="reference"),
+                rows[:batch_size],
+                learning_rate=self.learning_rate,
+                backend=self.backend,
+            )
+        self.model.link, self._stop = self._link, False
+        history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
+        run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
+        try:
+            for listener in listeners:
+                listener.on_train_begin(self, epochs, run.n_steps)
+            for epoch in range(epochs):
+                start = time.perf_counter()
+                if shuffle:
+                    rows = rows[self._rng.permutation(len(rows))]
+                logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
+                self.model._weights = session.get_parameters()
+                if validation is not None:
+                    logs["val_loss"] = session.evaluate(*validation)
+                history.append(logs)
+                for listener in listeners:
+                    listener.on_epoch_end(self, epoch, logs)
+                if self._stop:
+                    break
+            history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
+        except KeyboardInterrupt:
+            history.interrupted, history.message = True, f"interrupted {run.place}"
+            self.model._weights = session.get_parameters()
+        self._optimizer_state = session.get_optimizer_state()
+        for listener in listeners:
+            listener.on_train_end(self, history)
+        return history
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
         model = self.model
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
@@ -303,10 +299,11 @@ class Trainer:
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=len(X), dtype=model.dtype)
         return X, y, weights
 
-    def _checked_validation(self, data: Any) -> tuple[Array, Array, Array | None]:
+    def _checked_validation(self, data: Any) -> Data:
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise ValueError(f"validation_data must be (X, y) or (X, y, sample_weight), got {type(data).__name__}")
-        return self._checked(*data, *([None] if len(data) == 2 else []), prefix="validation_data: ")
+        X, y, sample_weight = (*data, None)[:3]
+        return self._checked(X, y, sample_weight, prefix="validation_data: ")
 
     def _open(
         self, X: Array, y: Array, weights: Array | None, *, batch_size: int, backend: str | None = None
@@ -322,89 +319,4 @@ class Trainer:
             batch_size=batch_size,
             sample_weight=weights,
             n_threads=self.n_threads,
-        )
-
-    def _verify(self, data: tuple[Array, Array, Array | None], rows: Array) -> None:
-        """Take one step by this backend and by the reference, on copies, and compare all that they give.
-
-        Both update with the reference's gradients: Adam's first step is about the sign of the gradient, so that
-        rounding would decide it where the gradient is nearly zero.
-        """
-        from fastbp.diagnostics import relative_difference
-
-        mine, reference = (
-            self._open(*data, batch_size=len(rows), backend=name) for name in (self.backend, "reference")
-        )
-        (loss, gradients), (expected_loss, expected) = mine.loss_and_gradients(rows), reference.loss_and_gradients(rows)
-        pairs = [("the loss", np.array(loss), np.array(expected_loss))]
-        names = [f"{'Wb'[k % 2]}{k // 2 + 1}" for k in range(len(expected))]
-        pairs += [(f"the gradient of {n}", a, b) for n, a, b in zip(names, gradients, expected, strict=True)]
-        for session in (mine, reference):
-            session.apply_gradients(expected, self.learning_rate, len(rows))
-        after, wanted = mine.get_parameters(), reference.get_parameters()
-        pairs += [(f"{n} after the step", a, b) for n, a, b in zip(names, after, wanted, strict=True)]
-        allowed = VERIFY_TOLERANCE[self.model.dtype.name]
-        for what, got, want in pairs:
-            difference = relative_difference(got, want)
-            if not difference <= allowed:
-                raise FloatingPointError(
-                    f"verify: {what} by backend {self.backend!r} differs from the NumPy reference by {difference:.1e} "
-                    f"of its largest element, more than {allowed:.0e}. Please report this with the output of "
-                    "fastbp.show_config(); backend='reference' trains without compiled kernels"
-                )
-
-
-class _Run:
-    """The steps of one call of ``fit``, chunk after chunk."""
-
-    def __init__(
-        self, trainer: Trainer, session: Session, batch_size: int, n_steps: int, listeners: Sequence[Callback]
-    ) -> None:
-        self._trainer, self._session, self._listeners = trainer, session, listeners
-        self._batch, self._n_steps = batch_size, n_steps
-        self._chunk, self._epoch, self._done = 1, 0, 0
-
-    @property
-    def place(self) -> str:
-        """How far the training has come, in words."""
-        return f"in epoch {self._epoch + 1}, after {self._done} of {self._n_steps} steps"
-
-    def epoch(self, epoch: int, rows: Array) -> float:
-        """All steps of an epoch; the mean loss of its rows."""
-        self._epoch, self._done, total = epoch, 0, 0.0
-        while self._done < self._n_steps:
-            first = self._done
-            n_steps = min(self._chunk, self._n_steps - first)
-            here = rows[first * self._batch : (first + n_steps) * self._batch]
-            rates = np.full(n_steps, self._trainer.learning_rate)
-            start = time.perf_counter()
-            with _ctrl_c_waits():
-                losses = self._session.train(here, rates)
-                self._done += n_steps
-            # the first chunk may hold the compilation, so it only grows by and by
-            wanted = CHUNK_SECONDS / max((time.perf_counter() - start) / n_steps, 1e-9)
-            self._chunk = max(1, min(int(wanted), 8 * self._chunk))
-            sizes = np.full(n_steps, self._batch)
-            sizes[-1] = len(here) - (n_steps - 1) * self._batch
-            chunk_loss = float((losses * sizes).sum())
-            total += chunk_loss
-            if self._trainer.on_divergence == "raise":
-                self._check(losses, first)
-            for listener in self._listeners:
-                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": chunk_loss / len(here)})
-        return total / len(rows)
-
-    def _check(self, losses: Array, first: int) -> None:
-        """Raise where a loss of the chunk or a weight after it is not finite."""
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            what, place = f"the loss became {losses[bad[0]]}", f"in step {first + bad[0] + 1}"
-        elif not self._session.all_finite():
-            what, place = "a weight became infinite or NaN", f"in steps {first + 1} to {self._done}"
-        else:
-            return
-        raise FloatingPointError(
-            f"{what} {place} (of {self._n_steps}) of epoch {self._epoch + 1}: try a smaller learning rate (it is "
-            f"{self._trainer.learning_rate:g}), inputs and targets scaled to about 1, or more l2. The model keeps the "
-            "weights of the last whole epoch; on_divergence='ignore' goes on"
         )

@@ -125,11 +125,15 @@ def row_stride(n: int, itemsize: int) -> int:
 def panel_columns(n: int, lanes: int) -> list[tuple[int, int]]:
     """First column and width of each panel of a matrix with n columns, for vectors of ``lanes`` elements.
 
+    The twins ask for a vector as wide as the widest layer: then each matrix is one panel, no wider than it needs.
+
     >>> panel_columns(100, 16)
     [(0, 32), (32, 32), (64, 32), (96, 16)]
+    >>> panel_columns(10, 112)
+    [(0, 16)]
     """
     panel = 2 * lanes
-    return [(j, panel if n - j > lanes else lanes) for j in range(0, n, panel)]
+    return [(j, panel if n - j > lanes else min(lanes, padded(n - j))) for j in range(0, n, panel)]
 
 
 def plan(
@@ -220,7 +224,8 @@ def _items(table: Array, lanes: int, batch: int, n_threads: int, owners: bool) -
 
     A tile is computed whole by whoever gets it, so shares never change a result.
     """
-    first, rest = [], []
+    first: list[Array] = []
+    rest: list[Array] = []
     for l, row in enumerate(table):
         fan_in = int(row[FAN_IN])
         for column, width in panel_columns(int(row[FAN_OUT]), lanes):

@@ -6,6 +6,7 @@ No choice changes a sum, so none changes a bit of the result.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
 SECONDS_PER_PARAMETER = 0.4e-9
 SECONDS_PER_ROW = 5e-8  # loss and calls
 REGION = 4e-6  # one parallel region on TBB
+BLOCK_SECONDS = 0.1
 # An owner reads its weights from its own cache; a share of work this much longer than even costs more than that saves
 TOLERATED_IMBALANCE = 1.12
 
@@ -78,6 +80,12 @@ def prediction_plan(
     seconds = step_seconds(widths, n_rows, np.dtype(dtype).itemsize) / 3
     threads = useful_threads(seconds, n_rows // 8, n_threads, regions=1)
     batch = min(n_rows, 256 * threads)
-    return layout.plan(
-        widths, activations, dtype=dtype, lanes=lanes, batch=batch, n_threads=threads, update=False, **codes
-    )
+    arguments: dict[str, Any] = {"dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, **codes}
+    return layout.plan(widths, activations, update=False, **arguments)
+
+
+def blocks(widths: tuple[int, ...], n_rows: int, itemsize: int) -> Iterator[slice]:
+    """Rows in runs of about ``BLOCK_SECONDS``, each for one call of compiled code: Ctrl-C is answered between them."""
+    size = max(1, round(n_rows * BLOCK_SECONDS / max(step_seconds(widths, n_rows, itemsize) / 3, 1e-9)))
+    size = layout.padded(size, 1024)
+    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))

@@ -69,8 +69,8 @@ def as_data(X: Array, y: Array | None, sample_weight: Array | None) -> layout.Da
 
 
 def read_only(array: Array) -> Array:
-    """A view that cannot be written through."""
-    view = array.view()
+    """A view that cannot be written through, of numpy's own array type: a memory map is another type to Numba."""
+    view = np.asarray(array).view()
     view.flags.writeable = False
     return view
 
@@ -153,9 +153,10 @@ class PlannedSession(Session):
         plan, buffers = _prediction(
             self._kernels, self._network, self._buffers.parameters, len(X), self._n_threads, **loss_codes(self._loss)
         )
-        losses, order = np.empty(len(X)), np.arange(len(X))
-        data = as_data(X, y, sample_weight)
-        self._kernels.evaluate_rows(losses, plan, buffers, data, read_only(order), n_threads=plan.shares.shape[1] - 1)
+        losses, data, n_threads = np.empty(len(X)), as_data(X, y, sample_weight), plan.shares.shape[1] - 1
+        for rows in schedule.blocks(self._network.widths, len(X), X.itemsize):
+            order = read_only(np.arange(rows.start, rows.stop))
+            self._kernels.evaluate_rows(losses[rows], plan, buffers, data, order, n_threads=n_threads)
         return float(losses.sum() / (len(X) if sample_weight is None else np.sum(sample_weight, dtype=float)))
 
     def get_parameters(self) -> list[Array]:
@@ -181,10 +182,7 @@ class PlannedSession(Session):
         self._step = int(state["step"])
 
     def all_finite(self) -> bool:
-        parameters = self._buffers.parameters
-        bits = parameters.view(np.uint32 if parameters.dtype == np.float32 else np.uint64)
-        exponent = bits.dtype.type(0x7F800000 if parameters.dtype == np.float32 else 0x7FF0000000000000)
-        return not bool(np.any((bits & exponent) == exponent))
+        return bool(np.isfinite(self._buffers.parameters).all())
 
 
 def _prediction(
@@ -217,10 +215,10 @@ def _predict(
     if isinstance(parameters, list):
         layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
     out = np.empty((len(X), network.widths[-1]), network.dtype)
-    order = np.arange(len(X))
-    kernels.predict_rows(
-        out.reshape(-1), plan, buffers, read_only(X.reshape(-1)), read_only(order), n_threads=plan.shares.shape[1] - 1
-    )
+    flat, n_threads = read_only(X.reshape(-1)), plan.shares.shape[1] - 1
+    for rows in schedule.blocks(network.widths, len(X), X.itemsize):
+        order = read_only(np.arange(rows.start, rows.stop))
+        kernels.predict_rows(out[rows].reshape(-1), plan, buffers, flat, order, n_threads=n_threads)
     return out
 
 

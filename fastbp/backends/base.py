@@ -103,7 +103,7 @@ class Session(ABC):
 
     @abstractmethod
     def all_finite(self) -> bool:
-        """Whether every parameter is finite, told from the bits."""
+        """Whether every parameter is finite."""
 
 
 class Backend(ABC):

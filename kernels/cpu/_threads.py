@@ -62,9 +62,9 @@ def _cgroup_quota() -> int | None:
                 quota, period = path.read_text().split()[:2]
                 return None if quota == "max" else max(1, int(quota) // int(period))
     with contextlib.suppress(OSError, ValueError):
-        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
-        return max(1, quota // period) if quota > 0 else None
+        granted = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        every = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        return max(1, granted // every) if granted > 0 else None
     return None
 
 

@@ -247,8 +247,11 @@ def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, data, order
 
 
 def batch_weight(weights, order):
-    """Sum of the sample weights of a batch; its number of rows where there are none."""
-    return float(weights[order].sum(dtype=np.float64)) if weights.size else float(len(order))
+    """Sum of the sample weights of a batch, infinite where all are 0; its number of rows where there are none."""
+    if not weights.size:
+        return float(len(order))
+    total = float(weights[order].sum(dtype=np.float64))
+    return total if total > 0 else np.inf
 
 
 def batch_loss(n_rows, weight, l2, plan, buffers):

@@ -1,0 +1,95 @@
+"""The steps of one call of ``Trainer.fit``, chunk after chunk, and what Ctrl-C and numbers out of range do to them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp._validation import Array
+from fastbp.backends import Session
+from fastbp.callbacks import Callback
+
+if TYPE_CHECKING:
+    from fastbp.trainer import Trainer
+
+# Python looks for Ctrl-C and draws the progress bar this often; entering compiled code costs some 50 us each time
+CHUNK_SECONDS = 0.2
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Within the block, Ctrl-C is noted; it is answered at its end, so that what the block does is done whole."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    noted: list[Any] = []
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if noted:
+        previous(*noted[0])
+
+
+class Run:
+    """The steps of one call of ``fit``, chunk after chunk."""
+
+    def __init__(
+        self, trainer: Trainer, session: Session, batch_size: int, n_steps: int, listeners: Sequence[Callback]
+    ) -> None:
+        self._trainer, self._session, self._listeners = trainer, session, listeners
+        self._batch, self.n_steps = batch_size, n_steps
+        self._chunk, self._epoch, self._done = 1, 0, 0
+
+    @property
+    def place(self) -> str:
+        """How far the training has come, in words."""
+        return f"in epoch {self._epoch + 1}, after {self._done} of {self.n_steps} steps"
+
+    def epoch(self, epoch: int, rows: Array) -> float:
+        """All steps of an epoch; the mean loss of its rows."""
+        self._epoch, self._done, total = epoch, 0, 0.0
+        while self._done < self.n_steps:
+            first = self._done
+            n_steps = min(self._chunk, self.n_steps - first)
+            here = rows[first * self._batch : (first + n_steps) * self._batch]
+            rates = np.full(n_steps, self._trainer.learning_rate)
+            start = time.perf_counter()
+            with ctrl_c_waits():
+                losses = self._session.train(here, rates)
+                self._done += n_steps
+            # the first chunk may hold the compilation, so it only grows by and by
+            wanted = CHUNK_SECONDS / max((time.perf_counter() - start) / n_steps, 1e-9)
+            self._chunk = max(1, min(int(wanted), 8 * self._chunk))
+            sizes = np.full(n_steps, self._batch)
+            sizes[-1] = len(here) - (n_steps - 1) * self._batch
+            chunk_loss = float((losses * sizes).sum())
+            total += chunk_loss
+            if self._trainer.on_divergence == "raise":
+                self._check(losses, first)
+            for listener in self._listeners:
+                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": chunk_loss / len(here)})
+        return total / len(rows)
+
+    def _check(self, losses: Array, first: int) -> None:
+        """Raise where a loss of the chunk or a weight after it is not finite."""
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            what, place = f"the loss became {losses[bad[0]]}", f"in step {first + bad[0] + 1}"
+        elif not self._session.all_finite():
+            what, place = "a weight became infinite or NaN", f"in steps {first + 1} to {self._done}"
+        else:
+            return
+        raise FloatingPointError(
+            f"{what} {place} (of {self.n_steps}) of epoch {self._epoch + 1}: try a smaller learning rate (it is "
+            f"{self._trainer.learning_rate:g}), inputs and targets scaled to about 1, or more l2. The model keeps the "
+            "weights of the last whole epoch; on_divergence='ignore' goes on"
+        )

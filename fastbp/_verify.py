@@ -1,0 +1,64 @@
+"""One step by a backend and by the reference, held against each other: ``Trainer(verify=True)``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp._validation import Array
+from fastbp.backends import Session
+
+# Largest difference to the reference, max |a - b| / max |b| by array, that is let pass. Rounding gives 1e-6 and 1e-14;
+# a unit whose pre-activation rounds to the other side of a ReLU's kink gives more, a wrong kernel far more.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+
+
+def parameter_names(n_arrays: int) -> list[str]:
+    """Names of the arrays of ``get_weights``.
+
+    >>> parameter_names(4)
+    ['W1', 'b1', 'W2', 'b2']
+    """
+    return [f"{'Wb'[k % 2]}{k // 2 + 1}" for k in range(n_arrays)]
+
+
+def relative_difference(a: Array, b: Array) -> float:
+    """max |a - b| / max |b|; 0 where both are equal, and NaN where one of them has a NaN.
+
+    >>> relative_difference(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
+    0.2
+    """
+    if np.array_equal(a, b):
+        return 0.0
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    largest = np.abs(b).max(initial=0)
+    return float(np.abs(a - b).max(initial=0) / (largest if largest > 0 else 1.0))
+
+
+def verify_step(mine: Session, reference: Session, rows: Array, *, learning_rate: float, backend: str) -> None:
+    """Compare loss, gradients and updated parameters of one step on ``rows``; both sessions are used up.
+
+    Both update with the reference's gradients: Adam's first step is about the sign of the gradient, so that rounding
+    would decide it where the gradient is nearly zero.
+
+    Raises
+    ------
+    FloatingPointError
+        Where they disagree.
+    """
+    (loss, gradients), (expected_loss, expected) = mine.loss_and_gradients(rows), reference.loss_and_gradients(rows)
+    names = parameter_names(len(expected))
+    pairs = [("the loss", np.array(loss), np.array(expected_loss))]
+    pairs += [(f"the gradient of {n}", a, b) for n, a, b in zip(names, gradients, expected, strict=True)]
+    for session in (mine, reference):
+        session.apply_gradients(expected, learning_rate, len(rows))
+    after, wanted = mine.get_parameters(), reference.get_parameters()
+    pairs += [(f"{n} after the step", a, b) for n, a, b in zip(names, after, wanted, strict=True)]
+    allowed = TOLERANCE[expected[0].dtype.name]
+    for what, got, want in pairs:
+        difference = relative_difference(got, want)
+        if not difference <= allowed:
+            raise FloatingPointError(
+                f"verify: {what} by backend {backend!r} differs from the NumPy reference by {difference:.1e} of its "
+                f"largest element, more than {allowed:.0e}. Please report this with the output of "
+                "fastbp.show_config(); backend='reference' trains without compiled kernels"
+            )
