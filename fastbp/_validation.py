@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,12 @@ def flag(value: Any, name: str) -> bool:
 
 def real_dtype(value: Any) -> np.dtype[Any]:
     """float32 or float64 as a dtype."""
-    try:
-        dtype = np.dtype(value)
-    except TypeError:
-        dtype = None
-    if value is None or dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
-    return dtype
+    # for numpy None is a name of float64
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        with suppress(TypeError):
+            if value is not None and np.dtype(value) == dtype:
+                return dtype
+    raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
 
 
 def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Array:
