@@ -197,17 +197,21 @@ class BaseMLP(BaseEstimator, ABC):
         if incremental and hasattr(self, "_optimizer_state"):
             trainer._optimizer_state, trainer.learning_rate = self._optimizer_state
         progress = Progress(
-            self, len(X), self._start(state, first_pass), self._best_weights(model, first_pass), score, incremental
+            self,
+            len(X),
+            self._start(state, first_pass),
+            model.get_weights() if first_pass else None,
+            score,
+            incremental,
         )
         data: Data = (X, self._targets(y, model.link, X.dtype), weights)
         epochs = 1 if incremental else self.max_iter
         history = trainer._train(data, None, epochs, min(batch_size, len(X)), self.shuffle, [progress])
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-        if self.early_stopping:
+        if self.early_stopping and progress.best_weights is not None:
             model._weights = progress.best_weights
-        optimizer_state = (trainer._optimizer_state, trainer.learning_rate)
-        return {**progress.state, "_optimizer_state": optimizer_state, "_best_weights_": progress.best_weights}
+        return {**progress.state, "_optimizer_state": (trainer._optimizer_state, trainer.learning_rate)}
 
     def _split(self, X: Array, y: Array, weights: Array | None, rng: Any) -> tuple[Data, Data]:
         """Training and validation rows, drawn as scikit-learn draws them."""
@@ -236,10 +240,6 @@ class BaseMLP(BaseEstimator, ABC):
         kept = {} if first_pass else {name: getattr(self, name) for name in fresh if hasattr(self, name)}
         # a warm start may switch early stopping on or off: what that compares with has not been there yet
         return fresh | {name: value for name, value in kept.items() if value is not None or fresh[name] is None}
-
-    def _best_weights(self, model: Sequential, first_pass: bool) -> list[Array]:
-        kept = None if first_pass else getattr(self, "_best_weights_", None)
-        return model.get_weights() if kept is None else kept
 
     def _validation_score(self, model: Sequential, held_out: Data, state: dict[str, Any]) -> float:
         X, y, weights = held_out

@@ -28,8 +28,9 @@ class Progress(Callback):
     state : dict
         ``loss_curve_``, ``best_loss_``, ``validation_scores_``, ``best_validation_score_``, ``t_`` and
         ``_no_improvement_count`` to go on from.
-    best_weights : list of ndarray
-        What early stopping falls back to.
+    best_weights : list of ndarray or None
+        What early stopping falls back to; None for the last weights, where a warm start finds no better score than
+        that of an earlier fit (so does scikit-learn).
     score : callable or None
         Validation score of the present weights; None without early stopping.
     incremental : bool
@@ -41,7 +42,7 @@ class Progress(Callback):
         estimator: Any,
         n_samples: int,
         state: Mapping[str, Any],
-        best_weights: list[Array],
+        best_weights: list[Array] | None,
         score: Callable[[], float] | None,
         incremental: bool,
     ) -> None:
