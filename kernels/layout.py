@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 GROUP = 16  # elements; the unit of padding and of reductions, whatever the vector width
-TILE_ROWS = 32  # rows of W in one tile; fixed, because the order of the norm's sum follows from it
+# Rows of W in one tile: a multiple of every micro-kernel's height (4, 6, 8) and of every vector, and small enough that
+# W, both moments and the gradient of a tile share the first-level cache. Fixed: the order of the norm's sum follows.
+TILE_ROWS = 48
 CACHE_LINE = 64
 
 # Columns of ``table``: one row a layer

@@ -4,8 +4,8 @@ from numba import prange
 
 from fastbp.kernels.cpu._jit import kernel, parallel
 from fastbp.kernels.cpu.activations import output_forward
-from fastbp.kernels.cpu.simd import MR, window
-from fastbp.kernels.cpu.step import forward_rows, loss_backward, outputs
+from fastbp.kernels.cpu.simd import window
+from fastbp.kernels.cpu.step import forward_rows, loss_backward, outputs, row_share
 from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD
 
 
@@ -43,7 +43,7 @@ def predict_rows(out, plan, buffers, X, order):
     n_outputs = plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
     for start in range(0, order.shape[0], batch):
         n_rows = min(batch, order.shape[0] - start)
-        share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+        share = row_share(n_rows, n_threads)
         rows, here = window(order, start, n_rows), window(out, start * n_outputs, n_rows * n_outputs)
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
@@ -66,7 +66,7 @@ def evaluate_rows(losses, plan, buffers, data, order):
     n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
     for start in range(0, order.shape[0], batch):
         n_rows = min(batch, order.shape[0] - start)
-        share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+        share = row_share(n_rows, n_threads)
         rows = window(order, start, n_rows)
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)

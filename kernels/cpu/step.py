@@ -21,7 +21,7 @@ from fastbp.kernels.cpu.activations import activation_backward, activation_forwa
 from fastbp.kernels.cpu.gemm import gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
-from fastbp.kernels.cpu.simd import MR, group_sum, vector_lanes, window
+from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
 from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
 from fastbp.kernels.layout import (
     ACTIVATION,
@@ -272,6 +272,12 @@ def batch_loss(n_rows, weight, l2, plan, buffers):
     return total / weight
 
 
+@kernel
+def row_share(n_rows, n_threads):
+    """Rows of a batch for each thread but the last: whole micro-kernels of height 4, which fill the multipliers."""
+    return ((n_rows + n_threads - 1) // n_threads + 3) // 4 * 4
+
+
 @parallel
 def train_steps(losses, plan, buffers, data, order, rates, hyper, step):
     """One optimizer step on each consecutive batch of ``order``.
@@ -316,7 +322,7 @@ def train_steps(losses, plan, buffers, data, order, rates, hyper, step):
             rows = window(order, s * batch, min(batch, order.shape[0] - s * batch))
             n_rows = rows.shape[0]
             scale = 1.0 / batch_weight(data.weights, rows)
-            share = ((n_rows + n_threads - 1) // n_threads + MR - 1) // MR * MR
+            share = row_share(n_rows, n_threads)
             for t in prange(n_threads):
                 lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
                 rows_step(s & 1, lo, hi, scale, plan, buffers, data, rows)

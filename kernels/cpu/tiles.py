@@ -16,19 +16,19 @@ def transpose_tile(T, panel_rows, w, lo, hi, fan_in, column, width):
     w : 1-D array of real
         Rows lo .. hi and ``width`` columns from ``column`` of W, then zeros up to a whole vector of rows.
     lo, hi : int
-        lo is a multiple of the panel width.
+        lo is a multiple of a vector's width.
     fan_in : int
         Rows of W: the last panel of W^T is one vector wide where that is enough.
     column, width : int
     """
     lanes = vector_lanes(w)
     panel = NV * lanes
-    for start in range(lo, hi, panel):
+    for k in range(lo, hi, lanes):
+        start = k // panel * panel
         panel_width = panel if fan_in - start > lanes else lanes
-        for k in range(start, min(hi, start + panel_width), lanes):
-            for j in range(0, width, lanes):
-                target = window(T, start * panel_rows + (column + j) * panel_width + (k - start), 0)
-                transpose_block(target, panel_width, window(w, (k - lo) * width + j, 0), width)
+        for j in range(0, width, lanes):
+            target = window(T, start * panel_rows + (column + j) * panel_width + (k - start), 0)
+            transpose_block(target, panel_width, window(w, (k - lo) * width + j, 0), width)
 
 
 @kernel

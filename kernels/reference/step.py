@@ -263,6 +263,11 @@ def batch_loss(n_rows, weight, l2, plan, buffers):
     return total / weight
 
 
+def row_share(n_rows, n_threads):
+    """Rows of a batch for each thread but the last, a multiple of 4."""
+    return 4 * -(-n_rows // (4 * n_threads))
+
+
 def train_steps(losses, plan, buffers, data, order, rates, hyper, step, *, n_threads=1):
     """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
 
