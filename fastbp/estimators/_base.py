@@ -257,7 +257,7 @@ class BaseMLP(BaseEstimator, ABC):
 
     def _outputs(self, X: Any) -> Array:
         """Outputs of the fitted network, (n_samples, n_outputs)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         parameters = self._parameters()
         X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False)
         widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))

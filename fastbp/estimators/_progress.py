@@ -90,7 +90,7 @@ class Progress(Callback):
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=6,
+                stacklevel=7,  # progress, trainer, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller,
             )
 
     def _compare_loss(self, loss: float) -> None:
