@@ -105,8 +105,7 @@ class _PartLibrary(JITCodeLibrary):
     """Code that waits to be linked into its callers, where it is optimised and turned into machine code.
 
     Numba does both for every function that it compiles, and again in every caller: with seven levels from a training
-    step down to exp, most of a cold start went there (21 s for the
-    first threaded step, 13 s without).
+    step down to exp, most of a cold start went there (21 s for the first threaded step, 13 s without).
     """
 
     def finalize(self) -> None:
@@ -149,7 +148,12 @@ class _PartCompiler(Compiler):
         return [manager]
 
 
-PART: dict[str, Any] = {"pipeline_class": _PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# This reaches into Numba's insides, so only where they are known; any other version compiles every part as a whole, with
+# the same results and a longer wait.
+TESTED_NUMBA = (0, 63), (0, 68)
+PART: dict[str, Any] = {}
+if TESTED_NUMBA[0] <= numba.version_info.short <= TESTED_NUMBA[1]:
+    PART = {"pipeline_class": _PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 class _KernelType(types.Dispatcher):
