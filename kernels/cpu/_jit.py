@@ -148,8 +148,8 @@ class _PartCompiler(Compiler):
         return [manager]
 
 
-# This reaches into Numba's insides, so only where they are known; any other version compiles every part as a whole, with
-# the same results and a longer wait.
+# This reaches into Numba's insides, so only where they are known; any other version compiles every part as a whole,
+# with the same results and a longer wait.
 TESTED_NUMBA = (0, 63), (0, 68)
 PART: dict[str, Any] = {}
 if TESTED_NUMBA[0] <= numba.version_info.short <= TESTED_NUMBA[1]:
