@@ -1,0 +1,223 @@
+"""Peers as processes, and the rounds in which they take turns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import environment, scrub
+from benchmarks.peers import BASELINE, PEERS
+from benchmarks.workloads import Workload
+
+ROOT = Path(__file__).resolve().parents[1]
+PAUSE = 0.05  # OpenBLAS's threads spin for some 30 ms after their last call, and would take the next peer's processor
+MAX_EPOCHS = 50
+PEAK_PASSES = 5
+ALLOWED_LOSS_DIFFERENCE = 0.02  # after two epochs from the same weights; other orders of rows change it by less
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run measures."""
+
+    n_threads: int
+    dtype: str
+    rounds: int
+    turn_seconds: float
+    quick: bool = False
+    probe: str | None = None
+    timeout: float = 900.0
+
+
+class PeerError(Exception):
+    """A peer ended, or did not answer in time."""
+
+
+class Process:
+    """A peer that is running.
+
+    Parameters
+    ----------
+    module : str
+        Speaks the protocol of :mod:`benchmarks.peers._worker`.
+    arguments : sequence of str
+    timeout : float
+        Seconds for each answer.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], timeout: float) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._timeout = timeout
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+        )
+        self.greeting: dict[str, Any] = {}
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def greet(self) -> dict[str, Any]:
+        """What it can do: waits until it has set up."""
+        self.greeting = self._answer()
+        return self.greeting
+
+    def train(self, n_epochs: int) -> dict[str, Any]:
+        """Seconds of an epoch and what else it says of this turn."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"epochs {n_epochs}\n")
+            self._process.stdin.flush()
+        except OSError:  # it has ended; the answer says how
+            pass
+        return self._answer()
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(10)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        timer = threading.Timer(self._timeout, self._process.kill)
+        timer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            timed_out = not timer.is_alive()
+            timer.cancel()
+        if not line:
+            status = self._process.wait()
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            why = f"no answer within {self._timeout:.0f} s" if timed_out else f"ended with status {status}"
+            raise PeerError(": ".join([why, *last]))
+        return json.loads(line)
+
+
+def _arguments(workload: Workload, options: Options) -> list[str]:
+    arguments = [workload.name, "--threads", str(options.n_threads), "--dtype", options.dtype]
+    return arguments + (["--quick"] if options.quick else [])
+
+
+def _start(
+    name: str, module: str, arguments: Sequence[str], timeout: float, stack: ExitStack, say: Callable[[str], None]
+) -> tuple[Process | None, dict[str, Any]]:
+    """A peer that has set up, and what goes into the results; or None, and why not."""
+    process = stack.enter_context(Process(module, arguments, timeout))
+    try:
+        greeting = process.greet()
+    except PeerError as error:
+        greeting = {"unavailable": f"failed: {error}"}
+    if "unavailable" in greeting:
+        say(f"  {name}: left out, {scrub(greeting['unavailable'])}")
+        return None, {"unavailable": greeting["unavailable"]}
+    kept = ("setup_seconds", "loss", "dims", "flop", "notes")
+    return process, {key: greeting[key] for key in kept} | {"rounds": []}
+
+
+def measure(workload: Workload, peers: Sequence[str], options: Options, say: Callable[[str], None]) -> dict[str, Any]:
+    """Let the peers take turns on one workload.
+
+    In each round every peer has a turn, each right after one of fastbp's, and the peak is measured once. A peer that
+    is not installed or fails is noted and left out; it does not stop the others.
+
+    Returns
+    -------
+    dict
+        ``peak``: GFLOP/s, one value a round. ``peers``: by name ``unavailable``, or ``rounds``, each with ``seconds``
+        of an epoch, and ``fastbp``, those of fastbp's turn just before.
+    """
+    results: dict[str, Any] = {
+        "batch": workload.batch, "n_samples": workload.n_samples, "steps": workload.steps, "dims": workload.dims,
+        "peak": [], "peers": {}, "warnings": [],
+    }  # fmt: skip
+    found, running = results["peers"], {}
+    with ExitStack() as stack:
+        for name in [BASELINE, *(name for name in peers if name != BASELINE)]:
+            peer, arguments = PEERS[name], _arguments(workload, options)
+            arguments += [*peer.arguments, *(["--probe", options.probe or ""] if peer.needs_probe else [])]
+            process, found[name] = _start(name, peer.module, arguments, options.timeout, stack, say)
+            if process is not None:
+                running[name] = process
+        if BASELINE not in running:
+            raise SystemExit(f"fastbp itself cannot be measured: {scrub(found[BASELINE]['unavailable'])}")
+        arguments = _arguments(workload, options)
+        peak, greeting = _start("peak", "benchmarks.peak", arguments, options.timeout, stack, say)
+        if peak is None:
+            raise SystemExit(f"the peak cannot be measured: {scrub(greeting['unavailable'])}")
+        results["warnings"] = _loss_warnings(found)
+        for warning in results["warnings"]:
+            say(f"  {warning}")
+        n_epochs = {name: _epochs(process.greeting["seconds"], options) for name, process in running.items()}
+        for _ in range(options.rounds):
+            _round(running, found, n_epochs, say)
+            time.sleep(PAUSE)
+            results["peak"].append(peak.train(PEAK_PASSES)["gflops"])
+    return results
+
+
+def _epochs(seconds: float, options: Options) -> int:
+    """Epochs that fill a turn."""
+    return max(1, min(MAX_EPOCHS, round(options.turn_seconds / max(seconds, 1e-6))))
+
+
+def _round(
+    running: dict[str, Process], found: dict[str, Any], n_epochs: dict[str, int], say: Callable[[str], None]
+) -> None:
+    """fastbp, peer, fastbp, peer, ...: a peer that fails is taken out."""
+
+    def turn(name: str) -> dict[str, Any]:
+        time.sleep(PAUSE)
+        return running[name].train(n_epochs[name])
+
+    others = [name for name in running if name != BASELINE]
+    if not others:
+        found[BASELINE]["rounds"].append(turn(BASELINE))
+    for name in others:
+        ours = turn(BASELINE)
+        found[BASELINE]["rounds"].append(ours)
+        try:
+            theirs = turn(name)
+        except PeerError as error:
+            running.pop(name)
+            found[name] = {"unavailable": f"failed: {error}"}
+            say(f"  {name}: left out, {scrub(found[name]['unavailable'])}")
+            continue
+        found[name]["rounds"].append(theirs | {"fastbp": ours["seconds"]})
+
+
+def _loss_warnings(found: dict[str, Any]) -> list[str]:
+    """Whoever has another loss after the same training of the same network does not do the same work."""
+    ours, messages = found[BASELINE], []
+    for name, peer in found.items():
+        # the probe starts from larger weights
+        if "unavailable" in peer or peer["dims"] != ours["dims"] or PEERS[name].needs_probe:
+            continue
+        if not abs(peer["loss"] - ours["loss"]) <= ALLOWED_LOSS_DIFFERENCE * ours["loss"]:
+            messages.append(f"{name}: the loss after two epochs is {peer['loss']:.4g}, fastbp's is {ours['loss']:.4g}")
+    return messages

@@ -1,0 +1,41 @@
+"""Who is measured: one module a library, each run as a process of its own (see :mod:`benchmarks.peers._worker`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How a library is started and what it is called.
+
+    Parameters
+    ----------
+    module : str
+    label : str
+        In tables.
+    arguments : tuple of str
+        Choose the variant where a module has several.
+    needs_probe : bool
+        Whether it runs only where ``--probe`` gives a path.
+    """
+
+    module: str
+    label: str
+    arguments: tuple[str, ...] = ()
+    needs_probe: bool = False
+
+
+BASELINE = "fastbp"
+PEERS = {
+    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp"),
+    "fastbp-alpha": Peer("benchmarks.peers.fastbp_", "fastbp, alpha=1e-4", ("--variant", "alpha")),
+    "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn"),
+    "torch": Peer("benchmarks.peers.torch_", "PyTorch"),
+    "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile")),
+    "jax": Peer("benchmarks.peers.jax_", "JAX"),
+    "reference": Peer("benchmarks.peers.fastbp_", "NumPy reference", ("--variant", "reference")),
+    # neighbours, so that a round times one right after the other
+    "fastbp-trainer": Peer("benchmarks.peers.fastbp_", "fastbp Trainer", ("--variant", "trainer")),
+    "probe": Peer("benchmarks.peers.probe_", "probe", needs_probe=True),
+}

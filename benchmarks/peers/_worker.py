@@ -1,0 +1,192 @@
+"""The protocol that all peers speak, so that a driver can let them take turns.
+
+A peer sets up, compiles, trains twice and writes one line of JSON, its greeting: ``{"ready": true, ...}`` or
+``{"unavailable": reason}``. Then, for each line ``epoch`` or ``epochs K`` that it reads, it trains 1 + K epochs from
+the initial weights and writes ``{"seconds": an epoch of the last K, "epochs": K, "loss": the last one's, ...}``. It
+ends with its input.
+
+The first epoch of a turn wakes threads and fills caches, so nobody's is timed. Training starts anew each turn since
+scikit-learn's ``fit`` does, and since random labels learnt by heart end in denormal gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.machine import pin, scrub
+from benchmarks.workloads import WORKLOADS, Workload, flop_per_epoch
+
+Turn = Callable[[int], dict[str, Any]]  # K -> {"seconds": ..., "loss": ...}
+
+
+class UnavailableError(Exception):
+    """This peer cannot do what is asked here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a peer is asked to time."""
+
+    workload: Workload
+    dtype: str
+    n_threads: int
+    variant: str
+    probe: str | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a peer answers with.
+
+    Parameters
+    ----------
+    turn : callable
+        ``turn(K)`` trains 1 + K epochs from the initial weights and gives ``seconds`` an epoch of the last K, and the
+        last epoch's mean ``loss``.
+    dims : tuple of int
+        Widths of the network that is trained.
+    notes : dict
+        What a reader should know: threads, vector width, the variant that was chosen.
+    flop : float, optional
+        Operations of an epoch; those of ``dims`` by default.
+    """
+
+    turn: Turn
+    dims: tuple[int, ...]
+    notes: dict[str, Any] = field(default_factory=dict)
+    flop: float | None = None
+
+
+def turns(start: Callable[[], object], epoch: Callable[[], float]) -> Turn:
+    """A turn of a library that trains epoch by epoch: ``start`` puts the initial weights in place."""
+
+    def turn(n_epochs: int) -> dict[str, Any]:
+        start()
+        loss = epoch()
+        begin = time.perf_counter()
+        for _ in range(n_epochs):
+            loss = epoch()
+        return {"seconds": (time.perf_counter() - begin) / n_epochs, "loss": loss}
+
+    return turn
+
+
+def fastest(candidates: dict[str, Turn], n_turns: int = 3) -> tuple[str, Turn]:
+    """The variant with the shortest epoch: a peer runs at its best."""
+    best = dict.fromkeys(candidates, float("inf"))
+    for k in range(1 + n_turns):
+        for name, turn in candidates.items():
+            seconds = turn(1)["seconds"]
+            if k:  # the first turn compiles
+                best[name] = min(best[name], seconds)
+    name = min(best, key=best.__getitem__)
+    return name, candidates[name]
+
+
+class EpochStamps(io.TextIOBase):
+    """Standard output that notes the time of each line that an estimator prints after an epoch."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def write(self, text: str) -> int:
+        if text.startswith("Iteration "):
+            self.times.append(time.perf_counter())
+        return len(text)
+
+
+def estimator_turn(make: Callable[[int], Any], X: Any, y: Any) -> Turn:
+    """A turn of an estimator with scikit-learn's interface: one ``fit`` of 1 + K epochs.
+
+    With ``verbose=True`` both scikit-learn and fastbp print a line an epoch. The time between the first line and the
+    last one is that of K epochs as ``fit`` runs them, shuffling and bookkeeping included; what ``fit`` does before and
+    after them is ``outside_seconds``. A difference of two fits would be the same figure with twice the noise.
+    """
+    import contextlib
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    def turn(n_epochs: int) -> dict[str, Any]:
+        estimator, stamps = make(1 + n_epochs), EpochStamps()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(stamps):
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is told to stop after so many epochs
+            begin = time.perf_counter()
+            estimator.fit(X, y)
+            whole = time.perf_counter() - begin
+        if len(stamps.times) != 1 + n_epochs:
+            raise RuntimeError(f"asked for {1 + n_epochs} epochs, saw {len(stamps.times)}")
+        seconds = (stamps.times[-1] - stamps.times[0]) / n_epochs
+        return {
+            "seconds": seconds,
+            "loss": float(estimator.loss_),
+            "outside_seconds": whole - (1 + n_epochs) * seconds,
+        }
+
+    return turn
+
+
+def _arguments(argv: list[str] | None) -> Task:
+    parser = argparse.ArgumentParser(description="Write a greeting, then a line of JSON for each line 'epochs K'.")
+    parser.add_argument("workload", nargs="?", choices=WORKLOADS, default="mnist", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--variant", default="")
+    parser.add_argument("--probe", metavar="PATH", help="step_probe.py")
+    parser.add_argument("--quick", action="store_true", help="few batches")
+    args = parser.parse_args(argv)
+    workload = WORKLOADS[args.workload]
+    return Task(workload.quick() if args.quick else workload, args.dtype, args.threads, args.variant, args.probe)
+
+
+def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) -> None:
+    """Speak the protocol on standard input and output; whatever else is printed goes to standard error."""
+    task = _arguments(argv)
+    sys.stdout.flush()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(scrub(message)), file=channel, flush=True)
+
+    pin(task.n_threads)  # before a library counts the processors
+    begin = time.perf_counter()
+    try:
+        training = prepare(task)
+        first = training.turn(1)
+    except ModuleNotFoundError as error:
+        say({"unavailable": f"not installed: {error}"})
+        return
+    except UnavailableError as error:
+        say({"unavailable": str(error)})
+        return
+    setup = time.perf_counter() - begin
+    warm = training.turn(1)
+    say(
+        {
+            "ready": True,
+            "setup_seconds": setup,
+            "seconds": warm["seconds"],
+            "loss": first["loss"],
+            "dims": training.dims,
+            "flop": training.flop or flop_per_epoch(task.workload.n_samples, training.dims),
+            "notes": training.notes,
+        }
+    )
+    for line in sys.stdin:
+        words = line.split()
+        if words == ["epoch"]:
+            n_epochs = 1
+        elif len(words) == 2 and words[0] == "epochs" and words[1].isdecimal() and int(words[1]) > 0:
+            n_epochs = int(words[1])
+        else:
+            raise SystemExit(f"expected 'epoch' or 'epochs K' with K of at least 1, got {line.strip()!r}")
+        say({"epochs": n_epochs, **training.turn(n_epochs)})

@@ -1,0 +1,93 @@
+"""fastbp through ``MLPClassifier.fit``; with ``--variant`` its default penalty, the Trainer, or the NumPy reference."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+from benchmarks.machine import openblas
+from benchmarks.peers._worker import Task, Training, UnavailableError, estimator_turn, serve
+from benchmarks.workloads import LEARNING_RATE, initial_weights
+
+
+def prepare(task: Task) -> Training:
+    """Set up the variant that is asked for."""
+    if task.variant in ("", "alpha"):
+        return _classifier(task, alpha=1e-4 if task.variant else 0.0)
+    if task.variant in ("trainer", "reference"):
+        return _trainer(task)
+    raise UnavailableError(f"no variant {task.variant!r}: it is alpha, trainer, reference, or none for MLPClassifier")
+
+
+def _notes() -> dict[str, Any]:
+    from fastbp.kernels.cpu import _jit, _threads
+
+    # asked for after training, since the layer is chosen by the first parallel region
+    return {"vector_bits": _jit.VECTOR_BITS, "threading_layer": _threads.threading_layer()}
+
+
+def _classifier(task: Task, alpha: float) -> Training:
+    import numpy as np
+
+    from fastbp import MLPClassifier
+
+    workload = task.workload
+    X, y = workload.data(task.dtype)
+
+    def make(n_epochs: int) -> Any:
+        return MLPClassifier(
+            workload.hidden, alpha=alpha, batch_size=workload.batch, learning_rate_init=LEARNING_RATE,
+            max_iter=n_epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, n_jobs=task.n_threads, verbose=True,
+        )  # fmt: skip
+
+    turn = estimator_turn(make, X, y)
+    turn(1)
+    return Training(turn, workload.dims, _notes())
+
+
+def _trainer(task: Task) -> Training:
+    import threadpoolctl
+
+    import fastbp
+
+    workload, reference = task.workload, task.variant == "reference"
+    # the Trainer is what the probe is compared with, and trains the probe's network
+    dims = workload.dims if reference else workload.softmax_dims
+    X, y = workload.data(task.dtype)
+    threadpoolctl.threadpool_limits(task.n_threads)
+    layers = [fastbp.Dense(units, "relu") for units in dims[1:-1]] + [fastbp.Dense(dims[-1])]
+
+    class Stamps(fastbp.Callback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_epoch_end(self, trainer: Any, epoch: int, logs: Any) -> None:
+            self.times.append(time.perf_counter())
+
+    def turn(n_epochs: int) -> dict[str, Any]:
+        model = fastbp.Sequential(layers, n_features=dims[0], dtype=task.dtype)
+        model.set_weights(initial_weights(dims, task.dtype))
+        trainer = fastbp.Trainer(
+            model,
+            loss="sigmoid_cross_entropy" if dims[-1] == 1 else "softmax_cross_entropy",
+            optimizer=fastbp.Adam(LEARNING_RATE),
+            backend="reference" if reference else "cpu",
+            n_threads=task.n_threads,
+            random_state=0,
+        )
+        stamps = Stamps()
+        history = trainer.fit(X, y, epochs=1 + n_epochs, batch_size=workload.batch, callbacks=[stamps])
+        return {
+            "seconds": (stamps.times[-1] - stamps.times[0]) / n_epochs,
+            "loss": history["loss"][-1],
+            # of the compiled steps and the shuffle alone
+            "steps_seconds": sum(itertools.islice(history["epoch_seconds"], 1, None)) / n_epochs,
+        }
+
+    turn(1)
+    return Training(turn, dims, {"blas": openblas()} if reference else _notes())
+
+
+if __name__ == "__main__":
+    serve(prepare)
