@@ -226,7 +226,8 @@ def softmax_forward(A, ld, m, n):
     Parameters
     ----------
     A : 1-D array of real
-        Row i at A + i ld, ld at least n rounded up to 16. Columns from n to there become 0.
+        Row i at A + i ld, ld at least n rounded up to 16. Columns from n to there become 0; further ones are
+        overwritten.
     ld, m, n : int
         Row stride, rows, columns.
     """

@@ -1,7 +1,7 @@
 """Losses with their gradient, row by row.
 
 Each kernel writes the loss of m rows and the gradient with respect to the pre-activation (cross-entropies, fused with
-their link: dZ = p - t) or to the output (squared error). ``index`` maps a row to its target, ``scales`` times the
+their link: dZ = p - t) or to the output (squared error). ``index`` maps a row to its target, ``scale`` times the
 row's weight is what the gradient is multiplied by: 1 / sum of weights, for a mean.
 """
 
@@ -36,7 +36,7 @@ def softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m,
     dZ : 1-D array of real
         Row i at dZ + i ld. Columns from n up to a multiple of 16 become 0.
     Z : 1-D array of real
-        Logits, same stride; columns from n up to a multiple of 16 are overwritten.
+        Logits, same stride; overwritten, padding too.
     ld : int
         Row stride, at least n rounded up to 16.
     labels : 1-D array of intp

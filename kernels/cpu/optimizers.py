@@ -103,11 +103,12 @@ def sgd(w, v, g, momentum, nesterov, rate, correction, l2):
     real = w.dtype.type
     momentum, rate, correction, l2, zero = real(momentum), real(rate), real(correction), real(l2), real(0)
     tiny = np.finfo(w.dtype).tiny
-    look_ahead, own = (momentum, correction) if nesterov else (real(1), zero)
     for q in range(w.shape[0]):
         weight = w[q]
         gradient = fma(l2, weight, g[q])
-        velocity = fma(momentum, v[q], correction * gradient)
+        own = correction * gradient
+        velocity = fma(momentum, v[q], own)
         velocity = zero if abs(velocity) < tiny else velocity
         v[q] = velocity
-        w[q] = weight - rate * fma(look_ahead, velocity, own * gradient)
+        # one loop for both: a factor of 0 in place of the choice would turn an infinite gradient into NaN
+        w[q] = weight - rate * (fma(momentum, velocity, own) if nesterov else velocity)

@@ -177,7 +177,8 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
     first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
     if first < last:
         layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
-        if row[ACTIVATION] != RELU and row[ACTIVATION] != IDENTITY:
+        # relu is the gemm's own work, and what a last layer ends with is the loss's
+        if plan.header[N_LAYERS] > 1 and row[ACTIVATION] != RELU and row[ACTIVATION] != IDENTITY:
             for i in range(n_rows):
                 start = outputs(0, slot, plan) + i * row[OUT_LD] + first
                 activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
