@@ -1,0 +1,121 @@
+"""Digests of trained networks: run as a script, since vector width and CPU model are fixed when Numba is imported.
+
+Prints, as one line of JSON, what the process ran on and for each case the digest under each schedule. With an argument
+the kernels are written for vectors of that many bits, whatever the CPU has: LLVM then splits them.
+"""
+
+import hashlib
+import itertools
+import json
+import sys
+
+import numba
+import numpy as np
+
+import fastbp
+from fastbp.kernels.cpu import _jit
+
+if __name__ == "__main__" and len(sys.argv) > 1:
+    assert "fastbp.kernels.cpu.simd" not in sys.modules, "too late: kernels have been written for another width"
+    _jit.VECTOR_BITS = int(sys.argv[1])
+
+from _kernels import DTYPES, Net
+
+from fastbp.backends import Network, get_backend
+from fastbp.kernels import layout
+from fastbp.kernels.cpu._threads import threading_layer, threads
+from fastbp.kernels.cpu.step import train_steps
+from fastbp.losses import Loss
+from fastbp.optimizers import SGD, Adam
+
+N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
+BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
+HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "logistic"))
+LOSSES = {
+    "softmax_cross_entropy": ("softmax", 5),
+    "sigmoid_cross_entropy": ("logistic", 3),
+    "mean_squared_error": ("identity", 17),
+    "half_squared_error": ("tanh", 1),
+}
+OPTIMIZERS = {
+    "adam": {"optimizer": layout.ADAM, "hyper": (0.9, 0.99, 1e-8, 0.01)},
+    "adam, scikit-learn": {
+        "optimizer": layout.ADAM, "convention": layout.SCIKIT_LEARN, "loss_convention": layout.SCIKIT_LEARN,
+        "hyper": (0.9, 0.999, 1e-8, 0.1), "weighted": True,
+    },
+    "sgd": {"optimizer": layout.SGD, "nesterov": 1, "hyper": (0.9, 0.0, 0.0, 0.01)},
+    "sgd, scikit-learn": {
+        "optimizer": layout.SGD, "convention": layout.SCIKIT_LEARN, "loss_convention": layout.SCIKIT_LEARN,
+        "hyper": (0.5, 0.0, 0.0, 0.1), "weighted": True,
+    },
+}  # fmt: skip
+# entry, threads, owners; a forked child runs the serial entry on a plan for several threads
+SCHEDULES = [("serial", 1, False), ("serial", 1, True), ("serial", 4, True)]
+SCHEDULES += [("threaded", n_threads, owners) for n_threads in (1, 2, 3, 4) for owners in (False, True)]
+
+
+def digest(arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer):
+    """Digest of weights, moments and losses after one epoch on a plan as asked."""
+    link, n_outputs = LOSSES[loss]
+    widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
+    net = Net(
+        widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
+        **OPTIMIZERS[optimizer],
+    )  # fmt: skip
+    assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
+    losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
+    arguments = losses, net.plan, net.buffers, net.data, net.order, rates, net.hyper, 0
+    if entry == "serial":
+        train_steps.serial(*arguments)
+    else:
+        with threads(n_threads):
+            assert numba.get_num_threads() == n_threads
+            train_steps.threaded(*arguments)
+    arrays = [*net.unpack(), *net.unpack(moment=0), *net.unpack(moment=1), losses]
+    assert all(np.isfinite(array).all() for array in arrays)
+    return digest(arrays)
+
+
+def by_backend(n_threads, dtype, optimizer):
+    """Digest of weights, moments and losses of a session, and how many threads the cost model gave it."""
+    network = Network((N_FEATURES, 201, 33, 5), ("relu", "tanh", "softmax"), np.dtype(dtype))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(350, N_FEATURES)).astype(dtype), rng.integers(0, 5, 350).astype(np.intp)
+    session = get_backend("cpu").open(
+        network, Loss("softmax_cross_entropy"), optimizer, X, y,
+        parameters=[(0.1 * rng.normal(size=shape)).astype(dtype) for shape in network.shapes],
+        batch_size=100, n_threads=n_threads,
+    )  # fmt: skip
+    losses = session.train(rng.permutation(350).astype(np.intp), np.full(4, 0.01))
+    state = session.get_optimizer_state()
+    return digest([*session.get_parameters(), *state["first"], *state["second"], losses]), session._threads
+
+
+def main():
+    cases, backend = {}, {}
+    for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
+        DTYPES, enumerate(HIDDEN), enumerate(LOSSES), enumerate(OPTIMIZERS)
+    ):
+        if (h + k + o) % 2:  # half of the combinations; every pair of hidden layers, loss and optimizer is among them
+            continue
+        case = " | ".join((np.dtype(dtype).name, *hidden[:1], loss, optimizer))
+        cases[case] = {
+            f"{entry}, {n_threads} threads" + owners * ", owners": trained(
+                entry, n_threads, owners, dtype, hidden, loss, optimizer
+            )
+            for entry, n_threads, owners in SCHEDULES
+        }
+    for dtype, optimizer in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9))):
+        runs = {n_threads: by_backend(n_threads, dtype, optimizer) for n_threads in (1, 2)}
+        backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__}"] = runs
+    config = fastbp.show_config()
+    config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
+    print(json.dumps({"config": config, "cases": cases, "backend": backend}))
+
+
+if __name__ == "__main__":
+    main()
