@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 class Callback:
     """Base class of callbacks: override what you need.
 
-    An epoch's callbacks see the model with the weights of that epoch. ``trainer.stop()`` ends the training after the
+    An epoch's callbacks see the model with the weights of that epoch; with ``set_weights`` they may change them, and
+    training goes on from there. ``trainer.stop()`` ends the training after the
     epoch. An exception in a callback ends it at once; the model keeps the weights of the last whole epoch.
 
     Examples

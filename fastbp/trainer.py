@@ -76,6 +76,18 @@ class History(Mapping[str, list[float]]):
         return f"<History of {len(self.epochs)} epochs: {last or 'empty'}; {self.message}>"
 
 
+def _listeners(callbacks: Any) -> list[Callback]:
+    """The callbacks as a list."""
+    try:
+        listeners = list(callbacks)
+    except TypeError:
+        raise TypeError(f"callbacks must be a sequence of fastbp.Callback, got {callbacks!r}") from None
+    for callback in listeners:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must hold instances of fastbp.Callback, got {callback!r}")
+    return listeners
+
+
 class Trainer:
     """Trains a model on a loss with an optimizer.
 
@@ -207,10 +219,7 @@ class Trainer:
         verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must hold instances of fastbp.Callback, got {callback!r}")
-        listeners = [*callbacks, *([ProgressBar()] if verbose else [])]
+        listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
         history = self._train(data, validation, epochs, min(batch_size, len(data[0])), shuffle, listeners)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
@@ -263,6 +272,7 @@ class Trainer:
                 learning_rate=self.learning_rate,
                 backend=self.backend,
             )
+        link = self.model.link
         self.model.link, self._stop = self._link, False
         history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
@@ -274,18 +284,24 @@ class Trainer:
                 if shuffle:
                     rows = rows[self._rng.permutation(len(rows))]
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                self.model._weights = session.get_parameters()
+                self.model._weights = weights = session.get_parameters()
                 if validation is not None:
                     logs["val_loss"] = session.evaluate(*validation)
                 history.append(logs)
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)
+                if self.model._weights is not weights:  # a callback has set others
+                    session.set_parameters(self.model._weights)
                 if self._stop:
                     break
             history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
         except KeyboardInterrupt:
             history.interrupted, history.message = True, f"interrupted {run.place}"
             self.model._weights = session.get_parameters()
+        except BaseException:
+            if not history.epochs:
+                self.model.link = link
+            raise
         self._optimizer_state = session.get_optimizer_state()
         for listener in listeners:
             listener.on_train_end(self, history)

@@ -172,6 +172,16 @@ def test_unknown_classes_and_early_stopping_in_partial_fit_are_refused():
         MLPClassifier(solver="lbfgs").partial_fit(X, Y)
 
 
+def test_partial_fit_by_another_solver_starts_with_a_state_of_its_own():
+    """Adam's moments are no velocity."""
+    model, other = (MLPClassifier(random_state=0).partial_fit(X, Y, classes=[0, 1, 2]) for _ in range(2))
+    del other._optimizer_state
+    for estimator in (model, other):
+        estimator.set_params(solver="sgd").partial_fit(X, Y)
+    for a, b in zip(model.coefs_, other.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_pickle_and_clone(estimator):
     model = fitted(estimator)

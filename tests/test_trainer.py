@@ -253,6 +253,25 @@ def test_callbacks_are_told_and_can_stop():
     assert len(trainer.fit(X, y, epochs=2)["loss"]) == 2  # the wish to stop was for that training
 
 
+def test_weights_that_a_callback_sets_are_trained_on():
+    """Without a step in between, the last epoch's weights are the ones that were set."""
+
+    class Halve(fastbp.Callback):
+        def on_epoch_end(self, trainer, epoch, logs):
+            self.halved = [w / 2 for w in trainer.model.get_weights()]
+            trainer.model.set_weights(self.halved)
+            trainer.learning_rate = 1e-300
+
+    halve, (X, y) = Halve(), data()
+    model = new_model()
+    trainer = fastbp.Trainer(model, loss="softmax_cross_entropy", optimizer=fastbp.SGD(0.1))
+    trainer.fit(X, y, callbacks=[halve])
+    once = halve.halved
+    assert_same(once, model.get_weights())
+    trainer.fit(X, y, epochs=2, callbacks=(callback for callback in [halve]))
+    assert_same([w / 4 for w in once], model.get_weights())
+
+
 def test_learning_rate_can_be_changed_between_epochs():
     class Off(fastbp.Callback):
         def on_epoch_end(self, trainer, epoch, logs):

@@ -50,6 +50,7 @@ BAD_FITS = [
     (dict(validation_data=(X[:, :2], Y)), ValueError, "validation_data: X must have 5 columns"),
     (dict(validation_data=(X, Y[:2])), ValueError, r"validation_data: y must have the shape \(53,\)"),
     (dict(callbacks=[print]), TypeError, "callbacks must hold instances of fastbp.Callback"),
+    (dict(callbacks=fastbp.Callback()), TypeError, "callbacks must be a sequence of fastbp.Callback"),
 ]
 
 
@@ -168,9 +169,11 @@ def test_a_weight_that_is_no_number_is_noticed_without_a_loss():
     model, (inputs, targets) = new_model(loss, dtype="float32"), data(loss)
     trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.SGD(1e38))
     before = model.get_weights()
+    model.link = "tanh"  # as an earlier training might have left it
     with pytest.raises(FloatingPointError, match="a weight became infinite or NaN in steps 1 to 1"):
         trainer.fit(inputs * 1e3, targets * 1e3, batch_size=53)
     assert_same(before, model.get_weights())
+    assert model.link == "tanh"
 
 
 def test_divergence_can_be_ignored():

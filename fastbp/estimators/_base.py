@@ -194,8 +194,9 @@ class BaseMLP(BaseEstimator, ABC):
                 f"Got `batch_size` {batch_size} larger than sample size {len(X)}. It is going to be clipped",
                 stacklevel=5,
             )
-        if incremental and hasattr(self, "_optimizer_state"):
-            trainer._optimizer_state, trainer.learning_rate = self._optimizer_state
+        solver, optimizer_state, learning_rate = getattr(self, "_optimizer_state", (None, None, None))
+        if incremental and solver == self.solver:
+            trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
         progress = Progress(
             self,
             len(X),
@@ -211,7 +212,8 @@ class BaseMLP(BaseEstimator, ABC):
             warnings.warn("Training interrupted by user.", stacklevel=5)
         if self.early_stopping and progress.best_weights is not None:
             model._weights = progress.best_weights
-        return {**progress.state, "_optimizer_state": (trainer._optimizer_state, trainer.learning_rate)}
+        optimizer_state = (self.solver, trainer._optimizer_state, trainer.learning_rate)
+        return {**progress.state, "_optimizer_state": optimizer_state}
 
     def _split(self, X: Array, y: Array, weights: Array | None, rng: Any) -> tuple[Data, Data]:
         """Training and validation rows, drawn as scikit-learn draws them."""
