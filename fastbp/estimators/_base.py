@@ -194,9 +194,10 @@ class BaseMLP(BaseEstimator, ABC):
                 f"Got `batch_size` {batch_size} larger than sample size {len(X)}. It is going to be clipped",
                 stacklevel=5,
             )
-        solver, optimizer_state, learning_rate = getattr(self, "_optimizer_state", (None, None, None))
-        if incremental and solver == self.solver:
-            trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
+        if incremental and hasattr(self, "_optimizer_state"):
+            solver, optimizer_state, learning_rate = self._optimizer_state
+            if solver == self.solver:  # Adam's moments are no velocity
+                trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
         progress = Progress(
             self,
             len(X),
