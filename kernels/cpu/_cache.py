@@ -53,8 +53,8 @@ def _folders() -> tuple[list[Path], Path | None]:
         folder = candidate / sources_digest()
         with contextlib.suppress(OSError):
             if writable is None:
-                with contextlib.suppress(OSError):  # it may be there, filled when an image was built
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with contextlib.suppress(OSError):  # it may be there, filled when an image was built by another user
+                    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             if _trusted(candidate) and _trusted(folder):
                 readable.append(folder)
                 if writable is None and os.access(folder, os.W_OK | os.X_OK):

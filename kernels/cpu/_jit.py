@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 import numba
 from numba import _dynfunc
 from numba.core import types
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
@@ -51,8 +51,8 @@ def _assembly(body: str) -> str:
     llvm.initialize_native_asmprinter()
     name = numba.config.CPU_NAME or llvm.get_host_cpu_name()
     features = numba.config.CPU_FEATURES
-    if features is None:
-        features = llvm.get_host_cpu_features().flatten() if numba.config.CPU_NAME is None else ""
+    if features is None:  # as Numba has it, also where a CPU's name is given
+        features = get_host_cpu_features()
     target = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=2)
     return target.emit_assembly(llvm.parse_assembly(body))
 
