@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from fastbp._run import Run
-from fastbp._validation import Array, flag, matrix, one_of, sample_weights, whole_number
+from fastbp._validation import Array, flag, matrix, one_of, real_number, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
@@ -160,6 +160,15 @@ class Trainer:
         self._optimizer_state: dict[str, Any] | None = None
         self._stop = False
 
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the steps to come; callbacks may set it, to a number of at least 0."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self._learning_rate = real_number(value, "learning_rate")
+
     def stop(self) -> None:
         """End the training after the present epoch: for callbacks."""
         self._stop = True
@@ -272,7 +281,7 @@ class Trainer:
                 learning_rate=self.learning_rate,
                 backend=self.backend,
             )
-        link = self.model.link
+        link, usable = self.model.link, True
         self.model.link, self._stop = self._link, False
         history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
@@ -297,12 +306,16 @@ class Trainer:
             history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
         except KeyboardInterrupt:
             history.interrupted, history.message = True, f"interrupted {run.place}"
-            self.model._weights = session.get_parameters()
+            # what the chunk under way has made may be no model: then that of the last whole epoch stays
+            usable = self.on_divergence == "ignore" or session.all_finite()
+            if usable:
+                self.model._weights = session.get_parameters()
         except BaseException:
             if not history.epochs:
                 self.model.link = link
             raise
-        self._optimizer_state = session.get_optimizer_state()
+        if usable:
+            self._optimizer_state = session.get_optimizer_state()
         for listener in listeners:
             listener.on_train_end(self, history)
         return history

@@ -100,8 +100,9 @@ def test_a_failed_fit_leaves_a_fitted_estimator_as_it_was(estimator):
     for arguments in ((bad_X, Y), (X[:, :0], Y), (X, Y[:-1]), (X[:0], Y[:0]), (X, np.full(len(Y), np.nan))):
         with pytest.raises(ValueError):
             model.fit(*arguments)
-    # what validation has to write down before it knows better is part of scikit-learn's contract
-    assert state(model) == before or vars(model)["n_features_in_"] == X.shape[1]
+    with pytest.raises(ValueError):
+        model.fit(X[:, :3], Y, sample_weight=[1, 2])
+    assert state(model) == before
     np.testing.assert_array_equal(model.predict(X), fitted(estimator).predict(X))
 
 
@@ -160,6 +161,23 @@ def test_layers_cannot_change_under_a_warm_start():
     model = fitted(MLPClassifier, warm_start=True)
     with pytest.raises(ValueError, match=r"hidden_layer_sizes is .* fit without warm_start"):
         model.set_params(hidden_layer_sizes=(7,)).fit(X, Y)
+
+
+def test_outputs_cannot_change_under_a_warm_start_and_coefficients_must_fit():
+    model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=3, tol=10, random_state=0, warm_start=True)
+    quietly_fit(model, X, Y)
+    with pytest.raises(ValueError, match="y has 2 outputs, but the fitted network has 1"):
+        model.fit(X, X[:, :2])
+    model.coefs_ = [model.coefs_[0][:, :1], *model.coefs_[1:]]
+    with pytest.raises(ValueError, match="coefs_ and intercepts_ do not fit together"):
+        model.predict(X)
+
+
+def test_a_failed_first_partial_fit_fixes_no_classes():
+    model = MLPClassifier()
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.partial_fit(X * np.nan, Y, classes=[0, 1])
+    model.partial_fit(X, Y, classes=[0, 1, 2])
 
 
 def test_unknown_classes_and_early_stopping_in_partial_fit_are_refused():

@@ -228,6 +228,32 @@ def test_ctrl_c_answers_soon_and_leaves_the_model_of_the_last_chunk():
     assert_same(replayed.get_weights(), model.get_weights())
 
 
+@pytest.mark.parametrize("rate", ["0.1", None, -1, np.array([0.1, 0.2]), float("nan")])
+def test_learning_rates_that_callbacks_set_are_checked(rate):
+    trainer = fastbp.Trainer(new_model(), loss="softmax_cross_entropy")
+    with pytest.raises((TypeError, ValueError), match="learning_rate must be a number of at least 0, got"):
+        trainer.learning_rate = rate
+    assert trainer.learning_rate == 1e-3
+
+
+def test_ctrl_c_in_a_chunk_that_diverges_keeps_the_last_epoch(monkeypatch):
+    from fastbp.backends._planned import PlannedSession
+
+    loss, right = "mean_squared_error", PlannedSession.train
+
+    def interrupted(session, *arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return right(session, *arguments)
+
+    monkeypatch.setattr(PlannedSession, "train", interrupted)
+    model, (inputs, targets) = new_model(loss, dtype="float32"), data(loss)
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.SGD(1e38))
+        trainer.fit(inputs * 1e3, targets * 1e3, batch_size=53)
+    assert_same(before, model.get_weights())
+
+
 def test_ctrl_c_in_a_callback_is_answered_too():
     class Slow(fastbp.Callback):
         def on_epoch_end(self, trainer, epoch, logs):

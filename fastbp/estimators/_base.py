@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -89,52 +91,76 @@ class BaseMLP(BaseEstimator, ABC):
     # Fitting
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
-        hidden = self._hidden_layer_sizes()
-        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
-        X = np.require(X, requirements=["C", "A"])
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
-        rng = check_random_state(self.random_state)
-        out_activation, loss = self._link_and_loss(state)
-        widths = [X.shape[1], *hidden, y.shape[1]]
-        if first_pass:
-            parameters: list[Array] = []
-            for fan_in, fan_out in itertools.pairwise(widths):
-                # every layer's bound follows the hidden activation
-                parameters += scikit_learn(rng, fan_in, fan_out, self.activation)
-            parameters = [array.astype(X.dtype) for array in parameters]
-            state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
-        else:
-            parameters = [array.astype(X.dtype) for array in self._parameters()]
-        state["n_outputs_"] = y.shape[1]
-        layers = [Dense(units, self.activation) for units in hidden] + [Dense(y.shape[1], out_activation)]
-        if [array.shape[0] for array in parameters[::2]] != widths[:-1]:
-            raise ValueError(
-                f"hidden_layer_sizes is {self.hidden_layer_sizes}, but the fitted network has the layers "
-                f"{[array.shape for array in parameters[::2]]}: fit without warm_start, or leave the sizes as they were"
+        with self._whole_or_as_before():
+            hidden = self._hidden_layer_sizes()
+            first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+            X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
+            X = np.require(X, requirements=["C", "A"])
+            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+            rng = check_random_state(self.random_state)
+            out_activation, loss = self._link_and_loss(state)
+            widths = [X.shape[1], *hidden, y.shape[1]]
+            if first_pass:
+                parameters: list[Array] = []
+                for fan_in, fan_out in itertools.pairwise(widths):
+                    # every layer's bound follows the hidden activation
+                    parameters += scikit_learn(rng, fan_in, fan_out, self.activation)
+                parameters = [array.astype(X.dtype) for array in parameters]
+                state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
+            else:
+                parameters = [array.astype(X.dtype) for array in self._parameters()]
+            state["n_outputs_"] = y.shape[1]
+            layers = [Dense(units, self.activation) for units in hidden] + [Dense(y.shape[1], out_activation)]
+            if len(parameters[-1]) != y.shape[1]:
+                raise ValueError(
+                    f"y has {y.shape[1]} outputs, but the fitted network has {len(parameters[-1])}: fit without "
+                    "warm_start, or give targets of the same kind as before"
+                )
+            if [array.shape[0] for array in parameters[::2]] != widths[:-1]:
+                raise ValueError(
+                    f"hidden_layer_sizes is {self.hidden_layer_sizes}, but the fitted network has the layers "
+                    f"{[array.shape for array in parameters[::2]]}: fit without warm_start, or leave the sizes as they "
+                    "were"
+                )
+            model = Sequential._with_weights(layers, parameters)
+            trainer = Trainer(
+                model,
+                loss=loss,
+                optimizer=self._optimizer(),
+                n_threads=self._n_threads,
+                random_state=rng,
+                on_divergence="ignore",
             )
-        model = Sequential._with_weights(layers, parameters)
-        trainer = Trainer(
-            model,
-            loss=loss,
-            optimizer=self._optimizer(),
-            n_threads=None if self.n_jobs in (None, -1) else int(self.n_jobs),
-            random_state=rng,
-            on_divergence="ignore",
-        )
-        if self.solver == "lbfgs":
-            state |= self._fit_lbfgs(trainer, X, y, weights)
-        else:
-            state |= self._fit_stochastic(trainer, X, y, weights, state, first_pass, incremental)
-        parameters = model._weights
-        if not all(np.isfinite(array).all() for array in parameters):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed: scale X and y to about 1 (StandardScaler, for example), or lower learning_rate_init."
-            )
-        for name, value in {**state, "coefs_": parameters[::2], "intercepts_": parameters[1::2]}.items():
-            setattr(self, name, value)
-        return self
+            if self.solver == "lbfgs":
+                state |= self._fit_lbfgs(trainer, X, y, weights)
+            else:
+                state |= self._fit_stochastic(trainer, X, y, weights, state, first_pass, incremental)
+            parameters = model._weights
+            if not all(np.isfinite(array).all() for array in parameters):
+                raise ValueError(
+                    "Solver produced non-finite parameter weights. The input data may contain large values and need to "
+                    "be preprocessed: scale X and y to about 1 (StandardScaler, for example), or lower "
+                    "learning_rate_init."
+                )
+            for name, value in {**state, "coefs_": parameters[::2], "intercepts_": parameters[1::2]}.items():
+                setattr(self, name, value)
+            return self
+
+    @contextmanager
+    def _whole_or_as_before(self) -> Iterator[None]:
+        """An error within the block leaves all attributes as they were; validation writes some of them down early."""
+        attributes: Any = vars(self)
+        before = attributes.copy()
+        try:
+            yield
+        except BaseException:
+            attributes.clear()
+            attributes.update(before)
+            raise
+
+    @property
+    def _n_threads(self) -> int | None:
+        return None if self.n_jobs in (None, -1) else int(self.n_jobs)
 
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -246,7 +272,7 @@ class BaseMLP(BaseEstimator, ABC):
 
     def _validation_score(self, model: Sequential, held_out: Data, state: dict[str, Any]) -> float:
         X, y, weights = held_out
-        outputs = get_backend("cpu").predict(model._network, model._weights, X, n_threads=None)
+        outputs = get_backend("cpu").predict(model._network, model._weights, X, n_threads=self._n_threads)
         if not np.isfinite(outputs).all():
             return float("nan")
         predicted = self._decode(outputs, state)
@@ -264,11 +290,16 @@ class BaseMLP(BaseEstimator, ABC):
         parameters = self._parameters()
         X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False)
         widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))
+        shapes = [array.shape for array in parameters[::2]]
+        if shapes != list(itertools.pairwise(widths)) or X.shape[1] != widths[0]:
+            raise ValueError(
+                f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
+                f"shapes {shapes}, intercepts_ {[b.shape for b in parameters[1::2]]}"
+            )
         hidden = (self.activation,) * (len(widths) - 2)
         network = Network(widths, (*hidden, self.out_activation_), parameters[0].dtype)
-        n_threads = None if self.n_jobs in (None, -1) else int(self.n_jobs)
         return get_backend("cpu").predict(
-            network, parameters, np.require(X, requirements=["C", "A"]), n_threads=n_threads
+            network, parameters, np.require(X, requirements=["C", "A"]), n_threads=self._n_threads
         )
 
     def _check_solver(self) -> bool:
