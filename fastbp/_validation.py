@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.utils import check_array
 
 Array = NDArray[Any]
@@ -66,22 +67,33 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 
 
 def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Array:
-    """A finite C-contiguous matrix of ``dtype`` with at least one row.
+    """A finite C-contiguous matrix of ``dtype`` with at least one row; compressed rows where X is sparse.
 
     Raises
     ------
     ValueError, TypeError
-        Naming the argument, for what has not two dimensions, no rows, another number of columns, values that are not
-        finite numbers, or a sparse matrix.
+        Naming the argument, for what has not two dimensions, no rows, another number of columns, or values that are
+        not finite numbers.
     """
     try:
         with np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
-            X = check_array(X, dtype=dtype, order="C", input_name=name)
+            X = check_array(X, dtype=dtype, order="C", input_name=name, accept_sparse="csr")
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name} is not usable: {error}") from None
     if n_columns is not None and X.shape[1] != n_columns:
         raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {X.shape}")
-    return np.require(X, requirements=["C", "A"])
+    return as_rows(X)
+
+
+def as_rows(X: Any) -> Any:
+    """A checked matrix as backends take it: C-contiguous and aligned, or in rows with ascending columns, each once."""
+    if not sparse.issparse(X):
+        return np.require(X, requirements=["C", "A"])
+    X = sparse.csr_array(X)
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
 
 
 def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:

@@ -110,8 +110,8 @@ def gradient_check(
     exact = Loss(loss.name if isinstance(loss, Loss) else loss)
     trainer = Trainer(Sequential._with_weights(model.layers, weights), loss=exact, optimizer=SGD(), backend=backend)
     X, y, sample_weight = trainer._checked(X, y, sample_weight)
-    session = trainer._open(X, y, sample_weight, batch_size=len(X))
-    _, gradients = session.loss_and_gradients(np.arange(len(X)))
+    session = trainer._open(X, y, sample_weight, batch_size=X.shape[0])
+    _, gradients = session.loss_and_gradients(np.arange(X.shape[0]))
     activations = [layer.activation for layer in model.layers]
 
     def value() -> float:

@@ -229,7 +229,7 @@ class Trainer:
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
         listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
-        history = self._train(data, validation, epochs, min(batch_size, len(data[0])), shuffle, listeners)
+        history = self._train(data, validation, epochs, min(batch_size, data[0].shape[0]), shuffle, listeners)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
@@ -254,8 +254,9 @@ class Trainer:
             For data that cannot be used.
         """
         data = self._checked(X, y, sample_weight)
-        session = self._open(*data, batch_size=len(data[0]))
-        return session.loss_and_gradients(np.arange(len(data[0])))
+        n_samples = data[0].shape[0]
+        session = self._open(*data, batch_size=n_samples)
+        return session.loss_and_gradients(np.arange(n_samples))
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -272,7 +273,7 @@ class Trainer:
         session = self._open(*data, batch_size=batch_size)
         if self._optimizer_state is not None:
             session.set_optimizer_state(self._optimizer_state)
-        rows = np.arange(len(data[0]))
+        rows = np.arange(data[0].shape[0])
         if self.verify:
             verify_step(
                 self._open(*data, batch_size=batch_size),
@@ -324,8 +325,8 @@ class Trainer:
         """X, y and weights as a backend takes them."""
         model = self.model
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
-        y = self.loss.check_targets(y, f"{prefix}y", n_samples=len(X), n_outputs=model.n_outputs, dtype=model.dtype)
-        weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=len(X), dtype=model.dtype)
+        y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
+        weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
         return X, y, weights
 
     def _checked_validation(self, data: Any) -> Data:

@@ -23,11 +23,12 @@ BLOCK_SECONDS = 0.1
 TOLERATED_IMBALANCE = 1.12
 
 
-def step_seconds(widths: tuple[int, ...], batch: int, itemsize: int) -> float:
-    """About how long one training step takes on one thread."""
+def step_seconds(widths: tuple[int, ...], batch: int, itemsize: int, density: float | None = None) -> float:
+    """About how long one training step takes on one thread; ``density`` is the share of X that is not zero."""
     pairs = list(itertools.pairwise(widths))
     weights = sum(a * layout.padded(b) for a, b in pairs)
-    products = 3 * weights - widths[0] * layout.padded(widths[1])
+    first = widths[0] * layout.padded(widths[1])
+    products = 3 * (weights - first) + 2 * first * (1.0 if density is None else density)
     return (
         products * batch * itemsize * SECONDS_PER_BYTE_OF_PRODUCT
         + weights * SECONDS_PER_PARAMETER
@@ -56,13 +57,17 @@ def training_plan(
     lanes: int,
     batch: int,
     n_threads: int,
+    density: float | None = None,
     **codes: int,
 ) -> tuple[layout.Plan, int]:
     """The plan of a training session on at most ``n_threads`` threads; arguments and result of ``layout.plan``."""
-    seconds = step_seconds(widths, batch, np.dtype(dtype).itemsize)
+    seconds = step_seconds(widths, batch, np.dtype(dtype).itemsize, density)
     threads = useful_threads(seconds, batch, n_threads, regions=2)
-    arguments: dict[str, Any] = {"dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, **codes}
-    if threads > 1:
+    arguments: dict[str, Any] = {
+        "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density, **codes
+    }  # fmt: skip
+    # a sparse product reads few of an owner's weights, so there is nothing to keep in its cache
+    if threads > 1 and density is None:
         owned = layout.plan(widths, activations, owners=True, **arguments)
         if layout.imbalance(owned[0]) <= TOLERATED_IMBALANCE:
             return owned
@@ -77,18 +82,19 @@ def prediction_plan(
     lanes: int,
     n_rows: int,
     n_threads: int,
+    density: float | None = None,
     **codes: int,
 ) -> tuple[layout.Plan, int]:
     """The plan for outputs or losses of ``n_rows`` rows, 256 for each thread at a time."""
-    seconds = step_seconds(widths, n_rows, np.dtype(dtype).itemsize) / 3
+    seconds = step_seconds(widths, n_rows, np.dtype(dtype).itemsize, density) / 3
     threads = useful_threads(seconds, n_rows // 8, n_threads, regions=1)
     batch = min(n_rows, 256 * threads)
     arguments: dict[str, Any] = {"dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, **codes}
     return layout.plan(widths, activations, update=False, **arguments)
 
 
-def blocks(widths: tuple[int, ...], n_rows: int, itemsize: int) -> Iterator[slice]:
+def blocks(widths: tuple[int, ...], n_rows: int, itemsize: int, density: float | None = None) -> Iterator[slice]:
     """Rows in runs of about ``BLOCK_SECONDS``, each for one call of compiled code: Ctrl-C is answered between them."""
-    size = max(1, round(n_rows * BLOCK_SECONDS / max(step_seconds(widths, n_rows, itemsize) / 3, 1e-9)))
+    size = max(1, round(n_rows * BLOCK_SECONDS / max(step_seconds(widths, n_rows, itemsize, density) / 3, 1e-9)))
     size = layout.padded(size, 1024)
     return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))

@@ -58,17 +58,18 @@ def digest(arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer):
-    """Digest of weights, moments and losses after one epoch on a plan as asked."""
+def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=None, dense=False):
+    """Digest of weights, moments and losses after one epoch on a plan as asked; ``dense`` for a sparse X filled up."""
     link, n_outputs = LOSSES[loss]
     widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
     net = Net(
         widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
-        **OPTIMIZERS[optimizer],
+        density=density, **OPTIMIZERS[optimizer],
     )  # fmt: skip
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
-    arguments = losses, net.plan, net.buffers, net.data, net.order, rates, net.hyper, 0
+    X = net.dense_X if dense else net.X
+    arguments = losses, net.plan, net.buffers, X, net.targets, net.order, rates, net.hyper, 0
     if entry == "serial":
         train_steps.serial(*arguments)
     else:
@@ -109,6 +110,11 @@ def main():
             )
             for entry, n_threads, owners in SCHEDULES
         }
+    arguments = np.float32, ("relu", "relu"), "softmax_cross_entropy", "adam, scikit-learn"
+    cases["float32 | sparse"] = {
+        "sparse": trained("serial", 3, False, *arguments, density=0.2),
+        "dense": trained("serial", 1, False, *arguments, density=0.2, dense=True),
+    }
     for dtype, optimizer in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9))):
         runs = {n_threads: by_backend(n_threads, dtype, optimizer) for n_threads in (1, 2)}
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__}"] = runs

@@ -39,6 +39,15 @@ def guarded(array, at_end):
     return copy
 
 
+def guarded_rows(X, at_end):
+    """X guarded, whether it is dense or in compressed rows."""
+    if isinstance(X, np.ndarray):
+        return read_only(guarded(X, at_end))
+    arrays = {name: guarded(array, at_end) for name, array in X._asdict().items()}
+    arrays["tiles"] = arrays["tiles"].reshape(X.tiles.shape)
+    return X._replace(**arrays, **{name: read_only(arrays.pop(name)) for name in ("values", "columns", "starts")})
+
+
 def products(dtype, at_end):
     rng = np.random.default_rng(0)
     panel = simd.NV * lanes(dtype)
@@ -100,20 +109,25 @@ def training(dtype, at_end):
         ((33, 17, 2), ("relu", "logistic"), "sigmoid_cross_entropy"),
         ((7, 40, 19, 1), ("tanh", "logistic", "identity"), "mean_squared_error"),
     ]
-    for (widths, names, loss), owners, weighted in itertools.product(cases, (False, True), (False, True)):
+    ways = [(owners, weighted, None) for owners in (False, True) for weighted in (False, True)]
+    if dtype == np.float32:  # for one type, since it is one more compilation
+        ways.append((False, False, 0.2))
+    for (widths, names, loss), (owners, weighted, density) in itertools.product(cases, ways):
         net = Net(
             widths, names, dtype, batch=6, n_rows=16, loss=loss, owners=owners, n_threads=2, weighted=weighted,
+            density=density,
             optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN, hyper=(0.9, 0.99, 1e-8, 0.1),
         )  # fmt: skip
         buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
-        data = layout.Data(*(read_only(guarded(array, at_end)) for array in net.data))
+        X = guarded_rows(net.X, at_end)
+        targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets))
         order = read_only(guarded(net.order, at_end))
         rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
-        train_steps.serial(step_losses, net.plan, buffers, data, order, rates, net.hyper, 0)
+        train_steps.serial(step_losses, net.plan, buffers, X, targets, order, rates, net.hyper, 0)
         if not owners:
             out = guarded(np.zeros(16 * widths[-1], dtype), at_end)
-            predict_rows.serial(out, net.plan, buffers, data.X, order)
-            evaluate_rows.serial(guarded(np.zeros(16), at_end), net.plan, buffers, data, order)
+            predict_rows.serial(out, net.plan, buffers, X, order)
+            evaluate_rows.serial(guarded(np.zeros(16), at_end), net.plan, buffers, X, targets, order)
 
 
 def main():

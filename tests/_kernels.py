@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import simd
+from fastbp.kernels.csr import csr
 
 DTYPES = [np.float32, np.float64]
 SENTINEL = 12345.0
@@ -73,18 +74,22 @@ def assert_close(got, want, tolerance, where=""):
 
 
 class Net:
-    """A network with everything that the kernels of a step read."""
+    """A network with everything that the kernels of a step read.
+
+    With ``density``, X has so large a share of non-zeros and is in compressed rows; ``dense_X`` is the same, dense.
+    """
 
     def __init__(
         self, widths, activations, dtype, *, batch, n_rows, loss, n_threads=1, owners=False, weighted=False, seed=0,
-        hyper=(0.9, 0.99, 1e-8, 0.0), **codes,
+        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, **codes,
     ):  # fmt: skip
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
         codes["loss"] = layout.LOSSES[loss]
         self.plan, work_size = layout.plan(
-            widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners, **codes
-        )
+            widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners,
+            density=density, **codes,
+        )  # fmt: skip
         size = int(self.plan.header[layout.N_PARAMETERS])
         self.buffers = layout.Buffers(
             layout.aligned_zeros(size, dtype),
@@ -107,7 +112,11 @@ class Net:
         X, weights = rng.normal(size=n_rows * widths[0]).astype(dtype), np.zeros(0, dtype)
         if weighted:
             weights = rng.uniform(0.5, 2, n_rows).astype(dtype)
-        self.data = layout.Data(*(read_only(array) for array in (X, labels, values, weights)))
+        self.X = self.dense_X = read_only(X)
+        if density is not None:
+            X[rng.uniform(size=X.size) >= density] = 0
+            self.X = compressed(X.reshape(n_rows, -1), self.plan)
+        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)))
         self.order = read_only(rng.permutation(n_rows).astype(np.intp))
         self.hyper = np.array(hyper)
 
@@ -150,6 +159,13 @@ class Net:
     def assert_close(self, twin, tolerance, where=""):
         for (name, got), (_, want) in zip(self.regions(), twin.regions(), strict=True):
             assert_close(got, want, tolerance, f"{where}, {name}")
+
+
+def compressed(X, plan=None):
+    """A matrix in compressed rows; what is infinite or NaN counts as other than zero."""
+    rows, columns = np.nonzero(X)
+    starts = np.concatenate([[0], np.bincount(rows, minlength=len(X)).cumsum()]).astype(np.intp)
+    return csr(read_only(X[rows, columns]), read_only(columns.astype(np.int32)), read_only(starts), plan)
 
 
 def read_only(array):

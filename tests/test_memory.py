@@ -32,10 +32,10 @@ def counted(call):
 
 def steps(entry, net, n_steps):
     losses, rates = np.zeros(n_steps), np.full(n_steps, 1e-3)
-    order = np.arange(n_steps * net.batch) % (len(net.data.X) // net.widths[0])
+    order = np.arange(n_steps * net.batch) % (len(net.X) // net.widths[0])
     order.flags.writeable = False
     with threads(2):
-        counts = counted(lambda: entry(losses, net.plan, net.buffers, net.data, order, rates, net.hyper, 0))
+        counts = counted(lambda: entry(losses, net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, 0))
     assert np.isfinite(losses).all() and (losses != 0).all()
     return counts
 

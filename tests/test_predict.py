@@ -40,7 +40,7 @@ def outputs(net, module=predict, order=None):
     order, n = net.order if order is None else read_only(order), net.widths[-1]
     whole, out = surrounded(len(order) * n, net.dtype)
     parameters = net.buffers.parameters.copy()
-    module.predict_rows(out, net.plan, net.buffers, net.data.X, order, n_threads=net.plan.shares.shape[1] - 1)
+    module.predict_rows(out, net.plan, net.buffers, net.X, order, n_threads=net.plan.shares.shape[1] - 1)
     assert (whole[:64] == SENTINEL).all() and (whole[-64:] == SENTINEL).all()
     np.testing.assert_array_equal(net.buffers.parameters, parameters)
     return out.reshape(-1, n)
@@ -50,7 +50,7 @@ def losses(net, module=predict, order=None):
     order = net.order if order is None else read_only(order)
     whole, out = surrounded(len(order), np.float64)
     parameters = net.buffers.parameters.copy()
-    module.evaluate_rows(out, net.plan, net.buffers, net.data, order, n_threads=net.plan.shares.shape[1] - 1)
+    module.evaluate_rows(out, net.plan, net.buffers, net.X, net.targets, order, n_threads=net.plan.shares.shape[1] - 1)
     assert (whole[:64] == SENTINEL).all() and (whole[-64:] == SENTINEL).all()
     np.testing.assert_array_equal(net.buffers.parameters, parameters)
     return out
@@ -71,7 +71,7 @@ def test_outputs_agree_with_their_twin(case, dtype, n_threads, n_rows):
 @each_case
 def test_outputs_are_those_of_the_formulas(case, dtype):
     net = net_of(case, dtype)
-    A = net.data.X.reshape(31, -1)[net.order].astype(float)
+    A = net.X.reshape(31, -1)[net.order].astype(float)
     arrays = [array.astype(float) for array in net.unpack()]
     for W, b, activation in zip(arrays[::2], arrays[1::2], CASES[case][1], strict=True):
         A = FUNCTIONS[activation](A @ W + b)
@@ -94,13 +94,13 @@ def test_losses_agree_with_their_twin(case, dtype, n_threads, weighted):
 def test_losses_are_multiplied_by_their_weights(dtype):
     net = net_of("softmax", dtype, weighted=True)
     weighted = losses(net)
-    net.data = net.data._replace(weights=read_only(np.zeros(0, dtype)))
+    net.targets = net.targets._replace(weights=read_only(np.zeros(0, dtype)))
     np.testing.assert_allclose(weighted, losses(net) * weights_of(net), rtol=TOLERANCE[dtype])
 
 
 def weights_of(net):
     """The weights that a network of the same seed has."""
-    return net_of("softmax", net.dtype, weighted=True).data.weights[net.order]
+    return net_of("softmax", net.dtype, weighted=True).targets.weights[net.order]
 
 
 @each_dtype
@@ -126,9 +126,9 @@ def test_a_row_with_nan_stays_by_itself(dtype, n_threads, place):
         net = net_of("softmax", dtype, batch=2 * simd.MR + 5, n_threads=n_threads)
         order = np.arange(2 * simd.MR + 5)
         out, loss = outputs(net, order=order), losses(net, order=order)
-        X = net.data.X.copy()
+        X = net.X.copy()
         X[place * 19 + column] = np.nan
-        net.data = net.data._replace(X=read_only(X))
+        net.X = read_only(X)
         got, got_loss = outputs(net, order=order), losses(net, order=order)
         assert np.isnan(got[place]).all() and np.isnan(got_loss[place])
         np.testing.assert_array_equal(np.delete(got, place, axis=0), np.delete(out, place, axis=0))

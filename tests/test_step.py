@@ -59,7 +59,7 @@ def train(net, module=step, *, rate=0.1, taken=0, order=None):
     """The losses of one pass over the rows of a network, which it changes."""
     order = net.order if order is None else order
     losses = np.full(-(-len(order) // net.batch), np.nan)
-    arguments = (losses, net.plan, net.buffers, net.data, order, np.full(len(losses), rate), net.hyper, taken)
+    arguments = (losses, net.plan, net.buffers, net.X, net.targets, order, np.full(len(losses), rate), net.hyper, taken)
     module.train_steps(*arguments, n_threads=net.plan.shares.shape[1] - 1)
     return losses
 
@@ -146,7 +146,7 @@ def test_a_step_is_its_gradient_applied(update, dtype):
     gradients = other.buffers.moments.copy()
     other.buffers.moments[:] = 0
     other.plan.header[layout.OPTIMIZER] = net.plan.header[layout.OPTIMIZER]
-    twin, weight = other.copy(), step.batch_weight(net.data.weights, net.order)
+    twin, weight = other.copy(), step.batch_weight(net.targets.weights, net.order)
     for module, target in ((step, other), (twins, twin)):
         module.apply_gradients(gradients, target.plan, target.buffers, target.hyper, 0.1, 5, weight)
     for name in ("parameters", "moments"):
@@ -190,7 +190,7 @@ def test_the_reported_loss_has_the_penalty_of_scikit_learn():
     options = {"weighted": True, "hyper": (0.9, 0.99, 0.1, 0.5), "optimizer": SGD}
     for convention, update in ((PYTORCH, 0), (SCIKIT_LEARN, 1)):
         net = net_of("deep", np.float64, n_rows=13, convention=convention, **options)
-        weight, penalty = net.data.weights.sum(), sum((W**2).sum() for W in net.unpack()[::2])
+        weight, penalty = net.targets.weights.sum(), sum((W**2).sum() for W in net.unpack()[::2])
         (loss,) = train(net)
         np.testing.assert_allclose(loss, (net.buffers.row_loss.sum() + update * 0.25 * penalty) / weight, rtol=1e-13)
 
@@ -201,9 +201,9 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
     options = {**WAYS[way], "weighted": True}
     for update in ("sgd of scikit-learn", "adam of scikit-learn"):
         net = net_of("deep", dtype, **options, **UPDATES[update])
-        weights = net.data.weights.copy()
+        weights = net.targets.weights.copy()
         weights[net.order[:13]] = 0
-        net.data = net.data._replace(weights=read_only(weights))
+        net.targets = net.targets._replace(weights=read_only(weights))
         start, twin = net.copy(), net.copy()
         assert train(net, order=net.order[:13]) == [0]
         np.testing.assert_array_equal(net.buffers.parameters, start.buffers.parameters)
@@ -219,15 +219,15 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
 
 
 def call_rows(module, net):
-    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.data, net.order)
-    module.rows_step(0, 9, 9, 0.25, net.plan, net.buffers, net.data, net.order)
+    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order)
+    module.rows_step(0, 9, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order)
 
 
 def call_gradients(module, net):
     gradients = []
     for item in net.plan.items:
         whole, G = surrounded(layout.TILE_ROWS * 2 * net.lanes, net.dtype)
-        module.tile_gradient(item, G, 0, 11, net.plan, net.buffers, net.data.X, net.order)
+        module.tile_gradient(item, G, 0, 11, net.plan, net.buffers, net.X, net.order, 0)
         gradients.append(whole)
     return np.concatenate(gradients)
 
@@ -248,20 +248,20 @@ def call_copy(module, net):
 PARTS = {
     "outputs": lambda f, net: np.array([f.outputs(l, slot, net.plan) for l in range(3) for slot in range(2)]),
     "layer_forward": lambda f, net: [
-        f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.data.X, net.order),
-        f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.data.X, net.order),
+        f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.X, net.order),
+        f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.X, net.order),
     ],
-    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.data.X, net.order),
-    "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.data.X, net.order),
-    "loss_backward": lambda f, net: f.loss_backward(0, 2, 11, 0.25, net.plan, net.buffers, net.data, net.order),
+    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order),
+    "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.X, net.order),
+    "loss_backward": lambda f, net: f.loss_backward(0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order),
     "layer_backward": lambda f, net: [f.layer_backward(l, 1, 2, 11, net.plan, net.buffers) for l in (2, 1)],
     "rows_step": call_rows,
     "tile_gradient": call_gradients,
     "tile_update": call_updates,
     "tiles_step": lambda f, net: f.tiles_step(
-        1, 0, 11, 0.1, 1.0, 0.01, net.plan, net.buffers, net.data, net.order, net.hyper
+        1, 0, 11, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order, net.hyper
     ),
-    "batch_weight": lambda f, net: np.array(f.batch_weight(net.data.weights, net.order)),
+    "batch_weight": lambda f, net: np.array(f.batch_weight(net.targets.weights, net.order)),
     "batch_loss": lambda f, net: np.array(f.batch_loss(11, 4.0, 0.3, net.plan, net.buffers)),
     "copy_outputs": call_copy,
 }

@@ -7,7 +7,7 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "tiles", "step", "predict"]
+MODULES = ["activations", "gemm", "losses", "optimizers", "sparse", "tiles", "step", "predict"]
 
 
 def own_functions(module):

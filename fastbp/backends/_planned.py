@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.backends.base import Array, Backend, Network, Session
+from fastbp.backends.base import Array, Backend, Matrix, Network, Session
 from fastbp.kernels import layout, schedule
+from fastbp.kernels.csr import Csr, csr
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
 
@@ -55,17 +56,31 @@ def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, int], Array]:
     return {"optimizer": layout.SGD, "nesterov": int(optimizer.nesterov), "convention": convention}, hyper
 
 
-def as_data(X: Array, y: Array | None, sample_weight: Array | None) -> layout.Data:
-    """Training data as kernels take it: flat, and empty where there is none."""
-    real, none = X.dtype, np.zeros(0, X.dtype)
-    labels, values = np.zeros(0, np.intp), none
-    if y is not None and y.dtype == np.intp:
+def as_targets(y: Array, sample_weight: Array | None, real: Any) -> layout.Targets:
+    """Targets and weights as kernels take them: flat, and empty where there are none."""
+    labels, values = np.zeros(0, np.intp), np.zeros(0, real)
+    if y.dtype == np.intp:
         labels = y
-    elif y is not None:
+    else:
         values = y.reshape(-1)
-    weights = none if sample_weight is None else np.ascontiguousarray(sample_weight, real)
-    # one signature for all callers: a read-only array is another type to Numba
-    return layout.Data(*(read_only(array) for array in (X.reshape(-1), labels, values, weights)))
+    weights = np.zeros(0, real) if sample_weight is None else np.ascontiguousarray(sample_weight, real)
+    return layout.Targets(*(read_only(array) for array in (labels, values, weights)))
+
+
+def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
+    """X as kernels take it: flat, or in compressed rows; ``plan`` where it is for training.
+
+    Read-only, since a writable array is another type to Numba, and every kernel would be compiled twice.
+    """
+    if isinstance(X, np.ndarray):
+        return read_only(X.reshape(-1))
+    columns, starts = np.ascontiguousarray(X.indices, np.int32), np.ascontiguousarray(X.indptr, np.intp)
+    return csr(read_only(X.data), read_only(columns), read_only(starts), plan)
+
+
+def density(X: Matrix) -> float | None:
+    """Share of a sparse X that is not zero; None where X is dense."""
+    return None if isinstance(X, np.ndarray) else float(X.nnz / (X.shape[0] * X.shape[1]))
 
 
 def read_only(array: Array) -> Array:
@@ -84,13 +99,15 @@ class PlannedSession(Session):
         network: Network,
         loss: Loss,
         optimizer: Optimizer,
-        data: layout.Data,
+        X: Matrix,
+        y: Array,
         *,
         parameters: list[Array],
         batch_size: int,
+        sample_weight: Array | None,
         n_threads: int | None,
     ) -> None:
-        self._kernels, self._network, self._loss, self._data = kernels, network, loss, data
+        self._kernels, self._network, self._loss = kernels, network, loss
         self._n_threads, self._lanes = kernels.threads(n_threads), kernels.lanes(network)
         codes, self._hyper = optimizer_codes(optimizer)
         self._plan, work_size = schedule.training_plan(
@@ -100,9 +117,11 @@ class PlannedSession(Session):
             lanes=self._lanes,
             batch=batch_size,
             n_threads=self._n_threads,
+            density=density(X),
             **loss_codes(loss),
             **codes,
         )
+        self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype)
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
             layout.aligned_zeros(size, network.dtype),
@@ -121,8 +140,8 @@ class PlannedSession(Session):
     def train(self, rows: Array, learning_rates: Array) -> Array:
         losses = np.empty(len(learning_rates))
         self._kernels.train_steps(
-            losses, self._plan, self._buffers, self._data, read_only(rows), learning_rates, self._hyper, self._step,
-            n_threads=self._threads,
+            losses, self._plan, self._buffers, self._X, self._targets, read_only(rows), learning_rates, self._hyper,
+            self._step, n_threads=self._threads,
         )  # fmt: skip
         self._step += len(learning_rates)
         return losses
@@ -133,8 +152,8 @@ class PlannedSession(Session):
         gradients = layout.aligned_zeros(int(header[layout.N_PARAMETERS]), self._network.dtype)
         buffers, losses = self._buffers._replace(moments=gradients), np.empty(1)
         self._kernels.train_steps(
-            losses, self._plan._replace(header=header), buffers, self._data, read_only(rows), np.zeros(1), self._hyper,
-            0, n_threads=self._threads,
+            losses, self._plan._replace(header=header), buffers, self._X, self._targets, read_only(rows), np.zeros(1),
+            self._hyper, 0, n_threads=self._threads,
         )  # fmt: skip
         return float(losses[0]), layout.unpack(gradients, self._plan.table, self._lanes)
 
@@ -146,18 +165,20 @@ class PlannedSession(Session):
         )
         self._step += 1
 
-    def predict(self, X: Array, *, raw: bool = False) -> Array:
+    def predict(self, X: Matrix, *, raw: bool = False) -> Array:
         return _predict(self._kernels, self._network, self._buffers.parameters, X, raw, self._n_threads)
 
-    def evaluate(self, X: Array, y: Array, sample_weight: Array | None = None) -> float:
+    def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
+        n_rows = X.shape[0]
         plan, buffers = _prediction(
-            self._kernels, self._network, self._buffers.parameters, len(X), self._n_threads, **loss_codes(self._loss)
+            self._kernels, self._network, self._buffers.parameters, X, self._n_threads, **loss_codes(self._loss)
         )
-        losses, data, n_threads = np.empty(len(X)), as_data(X, y, sample_weight), plan.shares.shape[1] - 1
-        for rows in schedule.blocks(self._network.widths, len(X), X.itemsize):
+        losses, n_threads = np.empty(n_rows), plan.shares.shape[1] - 1
+        data, targets = as_rows(X), as_targets(y, sample_weight, X.dtype)
+        for rows in schedule.blocks(self._network.widths, n_rows, X.dtype.itemsize, density(X)):
             order = read_only(np.arange(rows.start, rows.stop))
-            self._kernels.evaluate_rows(losses[rows], plan, buffers, data, order, n_threads=n_threads)
-        return float(losses.sum() / (len(X) if sample_weight is None else np.sum(sample_weight, dtype=float)))
+            self._kernels.evaluate_rows(losses[rows], plan, buffers, data, targets, order, n_threads=n_threads)
+        return float(losses.sum() / (n_rows if sample_weight is None else np.sum(sample_weight, dtype=float)))
 
     def get_parameters(self) -> list[Array]:
         return layout.unpack(self._buffers.parameters, self._plan.table, self._lanes)
@@ -186,16 +207,17 @@ class PlannedSession(Session):
 
 
 def _prediction(
-    kernels: Kernels, network: Network, parameters: Array | None, n_rows: int, n_threads: int, **codes: int
+    kernels: Kernels, network: Network, parameters: Array | None, X: Matrix, n_threads: int, **codes: int
 ) -> tuple[layout.Plan, layout.Buffers]:
-    """Plan and workspace for ``n_rows`` rows; the layout of parameters does not depend on the number of rows."""
+    """Plan and workspace for the rows of X; the layout of parameters does not depend on their number."""
     plan, work_size = schedule.prediction_plan(
         network.widths,
         network.activations,
         dtype=network.dtype,
         lanes=kernels.lanes(network),
-        n_rows=n_rows,
+        n_rows=X.shape[0],
         n_threads=n_threads,
+        density=density(X),
         **codes,
     )
     if parameters is None:
@@ -206,19 +228,19 @@ def _prediction(
 
 
 def _predict(
-    kernels: Kernels, network: Network, parameters: Array | list[Array], X: Array, raw: bool, n_threads: int
+    kernels: Kernels, network: Network, parameters: Array | list[Array], X: Matrix, raw: bool, n_threads: int
 ) -> Array:
     if raw:
         network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
     packed = None if isinstance(parameters, list) else parameters
-    plan, buffers = _prediction(kernels, network, packed, len(X), n_threads)
+    plan, buffers = _prediction(kernels, network, packed, X, n_threads)
     if isinstance(parameters, list):
         layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
-    out = np.empty((len(X), network.widths[-1]), network.dtype)
-    flat, n_threads = read_only(X.reshape(-1)), plan.shares.shape[1] - 1
-    for rows in schedule.blocks(network.widths, len(X), X.itemsize):
+    out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
+    data, n_threads = as_rows(X), plan.shares.shape[1] - 1
+    for rows in schedule.blocks(network.widths, X.shape[0], X.dtype.itemsize, density(X)):
         order = read_only(np.arange(rows.start, rows.stop))
-        kernels.predict_rows(out[rows].reshape(-1), plan, buffers, flat, order, n_threads=n_threads)
+        kernels.predict_rows(out[rows].reshape(-1), plan, buffers, data, order, n_threads=n_threads)
     return out
 
 
@@ -233,7 +255,7 @@ class PlannedBackend(Backend):
         network: Network,
         loss: Loss,
         optimizer: Optimizer,
-        X: Array,
+        X: Matrix,
         y: Array,
         *,
         parameters: list[Array],
@@ -241,17 +263,16 @@ class PlannedBackend(Backend):
         sample_weight: Array | None = None,
         n_threads: int | None = None,
     ) -> PlannedSession:
-        data = as_data(X, y, sample_weight)
         return PlannedSession(
-            self._kernels, network, loss, optimizer, data,
-            parameters=parameters, batch_size=batch_size, n_threads=n_threads,
+            self._kernels, network, loss, optimizer, X, y,
+            parameters=parameters, batch_size=batch_size, sample_weight=sample_weight, n_threads=n_threads,
         )  # fmt: skip
 
     def predict(
         self,
         network: Network,
         parameters: list[Array],
-        X: Array,
+        X: Matrix,
         *,
         raw: bool = False,
         n_threads: int | None = None,

@@ -17,6 +17,7 @@ from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
 Array = NDArray[Any]
+Matrix = Any  # a dense Array, or a scipy.sparse.csr_array with ascending columns
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def predict(self, X: Array, *, raw: bool = False) -> Array:
+    def predict(self, X: Matrix, *, raw: bool = False) -> Array:
         """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
 
     @abstractmethod
-    def evaluate(self, X: Array, y: Array, sample_weight: Array | None = None) -> float:
+    def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
         """Mean (or weighted mean) loss on data that is not the training data, without any penalty."""
 
     @abstractmethod
@@ -117,7 +118,7 @@ class Backend(ABC):
         network: Network,
         loss: Loss,
         optimizer: Optimizer,
-        X: Array,
+        X: Matrix,
         y: Array,
         *,
         parameters: list[Array],
@@ -127,8 +128,9 @@ class Backend(ABC):
     ) -> Session:
         """Lay out parameters, workspace and data for training.
 
-        ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous; ``y`` is what the loss takes: intp
-        labels of shape (n_samples,), or values of the network's dtype and shape (n_samples, n_outputs).
+        ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous, or in compressed rows; ``y`` is what
+        the loss takes: intp labels of shape (n_samples,), or values of the network's dtype and shape (n_samples,
+        n_outputs).
         """
 
     @abstractmethod
@@ -136,7 +138,7 @@ class Backend(ABC):
         self,
         network: Network,
         parameters: list[Array],
-        X: Array,
+        X: Matrix,
         *,
         raw: bool = False,
         n_threads: int | None = None,

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastbp._validation import Array
+from fastbp._validation import Array, as_rows
 from fastbp.backends import Network, get_backend
 from fastbp.estimators._lbfgs import minimize_lbfgs
 from fastbp.estimators._progress import Progress
@@ -29,6 +29,7 @@ from fastbp.optimizers import SGD, Adam, Optimizer
 from fastbp.trainer import Data, Trainer
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
+SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
 
 
 class BaseMLP(BaseEstimator, ABC):
@@ -95,7 +96,7 @@ class BaseMLP(BaseEstimator, ABC):
             hidden = self._hidden_layer_sizes()
             first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
-            X = np.require(X, requirements=["C", "A"])
+            X = as_rows(X)
             weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
             rng = check_random_state(self.random_state)
             out_activation, loss = self._link_and_loss(state)
@@ -181,12 +182,12 @@ class BaseMLP(BaseEstimator, ABC):
 
     def _fit_lbfgs(self, trainer: Trainer, X: Array, y: Array, weights: Array | None) -> dict[str, Any]:
         model = trainer.model
-        session = trainer._open(X, self._targets(y, model.link, X.dtype), weights, batch_size=len(X))
+        session = trainer._open(X, self._targets(y, model.link, X.dtype), weights, batch_size=X.shape[0])
         parameters, loss, n_iter = minimize_lbfgs(
             session,
             model._weights,
-            n_rows=len(X),
-            total_weight=float(len(X) if weights is None else weights.sum()),
+            n_rows=X.shape[0],
+            total_weight=float(X.shape[0] if weights is None else weights.sum()),
             alpha=self.alpha,
             tol=self.tol,
             max_iter=self.max_iter,
@@ -214,10 +215,10 @@ class BaseMLP(BaseEstimator, ABC):
             def score() -> float:
                 return self._validation_score(model, held_out, state)
 
-        batch_size = min(200, len(X)) if self.batch_size == "auto" else self.batch_size
-        if batch_size > len(X):
+        batch_size = min(200, X.shape[0]) if self.batch_size == "auto" else self.batch_size
+        if batch_size > X.shape[0]:
             warnings.warn(
-                f"Got `batch_size` {batch_size} larger than sample size {len(X)}. It is going to be clipped",
+                f"Got `batch_size` {batch_size} larger than sample size {X.shape[0]}. It is going to be clipped",
                 stacklevel=5,
             )
         if incremental and hasattr(self, "_optimizer_state"):
@@ -226,7 +227,7 @@ class BaseMLP(BaseEstimator, ABC):
                 trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
         progress = Progress(
             self,
-            len(X),
+            X.shape[0],
             self._start(state, first_pass),
             model.get_weights() if first_pass else None,
             score,
@@ -234,7 +235,7 @@ class BaseMLP(BaseEstimator, ABC):
         )
         data: Data = (X, self._targets(y, model.link, X.dtype), weights)
         epochs = 1 if incremental else self.max_iter
-        history = trainer._train(data, None, epochs, min(batch_size, len(X)), self.shuffle, [progress])
+        history = trainer._train(data, None, epochs, min(batch_size, X.shape[0]), self.shuffle, [progress])
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         if self.early_stopping and progress.best_weights is not None:
@@ -288,7 +289,7 @@ class BaseMLP(BaseEstimator, ABC):
         """Outputs of the fitted network, (n_samples, n_outputs)."""
         check_is_fitted(self, "coefs_")
         parameters = self._parameters()
-        X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False)
+        X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False, accept_sparse=SPARSE)
         widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))
         shapes = [array.shape for array in parameters[::2]]
         if shapes != list(itertools.pairwise(widths)) or X.shape[1] != widths[0]:
@@ -298,9 +299,7 @@ class BaseMLP(BaseEstimator, ABC):
             )
         hidden = (self.activation,) * (len(widths) - 2)
         network = Network(widths, (*hidden, self.out_activation_), parameters[0].dtype)
-        return get_backend("cpu").predict(
-            network, parameters, np.require(X, requirements=["C", "A"]), n_threads=self._n_threads
-        )
+        return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
 
     def _check_solver(self) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:

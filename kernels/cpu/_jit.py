@@ -207,6 +207,20 @@ def by_dtype(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     return stub
 
 
+def by_type(choose: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
+    """A kernel whose body is chosen by the types of its arguments when the caller is compiled.
+
+    ``choose`` takes the arguments' Numba types under the names of the arguments and returns the body.
+    """
+
+    def stub(*args: Any) -> Any:
+        raise NotImplementedError("only for use inside kernels")
+
+    functools.update_wrapper(stub, choose)
+    overload(stub, jit_options={**OPTIONS, **PART})(choose)
+    return stub
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Two twins of what has parallel regions
 

@@ -35,7 +35,7 @@ def predict_rows(out, plan, buffers, X, order):
         Without owners.
     buffers : Buffers
         ``work`` is overwritten.
-    X : ndarray of real, shape (n_samples * n_features,)
+    X : ndarray of real, shape (n_samples * n_features,), or Csr
     order : ndarray of intp, shape (n_rows,)
         Rows of X.
     """
@@ -53,14 +53,14 @@ def predict_rows(out, plan, buffers, X, order):
 
 
 @parallel
-def evaluate_rows(losses, plan, buffers, data, order):
+def evaluate_rows(losses, plan, buffers, X, targets, order):
     """Loss of each row of ``order``, times its weight.
 
     Parameters
     ----------
     losses : ndarray of float64, shape (n_rows,)
         Overwritten.
-    plan, buffers, data, order
+    plan, buffers, X, targets, order
         As in :func:`fastbp.kernels.cpu.step.train_steps`; the plan has no owners.
     """
     n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
@@ -71,7 +71,7 @@ def evaluate_rows(losses, plan, buffers, data, order):
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
             if lo < hi:
-                forward_rows(0, 0, lo, hi, plan, buffers, data.X, rows)
-                loss_backward(0, lo, hi, 1.0, plan, buffers, data, rows)
+                forward_rows(0, 0, lo, hi, plan, buffers, X, rows)
+                loss_backward(0, lo, hi, 1.0, plan, buffers, targets, rows)
         for i in range(n_rows):
             losses[start + i] = buffers.row_loss[i]

@@ -137,7 +137,9 @@ def _micro_kernel(rows: int, vectors: int, gather: str) -> Any:
     row index, so that a batch needs no gathered copy:
 
     - ``gather="rows"``: A[r, k] at A + index[r] lda + k (forward, deltas);
-    - ``gather="steps"``: A[r, k] at A + index[k] lda + r (weight gradients: A is transposed, k runs over the batch).
+    - ``gather="steps"``: A[r, k] at A + index[k] lda + r (weight gradients: A is transposed, k runs over the batch);
+    - ``gather="columns"``: A[r, k] at A + r lda + k and B[k, :] at B + index[k] ldb, index of int32 (A is one row of a
+      matrix whose zeros are left out, and index has its columns).
 
     The accumulators start from init[r, :] at init + r ld_init: a bias (ld_init = 0), zeros, or C itself to go on with
     a sum. Results below ``floor`` become ``floor``: 0 makes a ReLU, -inf changes nothing. NaN stays NaN. K >= 1.
@@ -168,18 +170,23 @@ def _micro_kernel(rows: int, vectors: int, gather: str) -> Any:
             if gather == "rows":
                 row = [builder.gep(a, [builder.mul(builder.load(builder.gep(index, [_intp(r)])), lda)])
                        for r in range(rows)]  # fmt: skip
+            elif gather == "columns":
+                row = [builder.gep(a, [builder.mul(_intp(r), lda)]) for r in range(rows)]
             before = builder.block
             loop, done = builder.append_basic_block("k"), builder.append_basic_block("k.done")
             builder.branch(loop)
             builder.position_at_end(loop)
             k = builder.phi(_I64)
             sums = [builder.phi(vector) for _ in grid]
-            b_row = [builder.load(pointer(b, k, ldb, v * width), align=align) for v in range(vectors)]
+            b_index = k
+            if gather == "columns":
+                b_index = builder.sext(builder.load(builder.gep(index, [k])), _I64)
+            b_row = [builder.load(pointer(b, b_index, ldb, v * width), align=align) for v in range(vectors)]
             if gather == "steps":
                 step = builder.gep(a, [builder.mul(builder.load(builder.gep(index, [k])), lda)])
             new = []
             for r in range(rows):
-                where = builder.gep(row[r], [k]) if gather == "rows" else builder.gep(step, [_intp(r)])
+                where = builder.gep(step, [_intp(r)]) if gather == "steps" else builder.gep(row[r], [k])
                 a_element = _splat(builder, builder.load(where, align=align), width)
                 new += [_fma(builder, a_element, b_row[v], sums[r * vectors + v]) for v in range(vectors)]
             after = builder.add(k, _intp(1))
@@ -204,6 +211,7 @@ def _micro_kernel(rows: int, vectors: int, gather: str) -> Any:
 # [vectors - 1][row count]: the tall one, and two for what is left over
 HEIGHTS = (MR, 4, 1)
 rows_kernels = [[_micro_kernel(height, vectors, "rows") for height in HEIGHTS] for vectors in (1, NV)]
+columns_kernels = [_micro_kernel(1, vectors, "columns") for vectors in (1, NV)]
 steps_kernels = [[_micro_kernel(height, vectors, "steps") for height in HEIGHTS] for vectors in (1, NV)]
 
 

@@ -10,7 +10,7 @@ Where the first layer is wide, its panels have owners: a thread that alone reads
 their moments, in its own second-level cache. The forward of the first layer for step s + 1 then goes by panels too,
 and joins the tiles of step s in one region.
 
-Every function takes ``plan``, ``buffers`` and ``data`` as ``fastbp.kernels.layout`` defines them.
+Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
 """
 
 import numpy as np
@@ -22,6 +22,7 @@ from fastbp.kernels.cpu.gemm import gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
+from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
 from fastbp.kernels.layout import (
     ACTIVATION,
@@ -95,12 +96,14 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     C = window(work, outputs(layer, slot, plan) + lo * ld + first, 0)
     floor = parameters.dtype.type(0) if row[ACTIVATION] == RELU else parameters.dtype.type(-np.inf)
     if layer == 0:
-        A, lda, index = window(X, 0, 0), row[FAN_IN], window(order, lo, 0)
+        A, lda, index = row_values(X), row[FAN_IN], window(order, lo, 0)
     else:
         below = plan.table[layer - 1]
         A, lda, index = window(work, outputs(layer - 1, slot, plan), 0), below[OUT_LD], window(plan.rows, lo, 0)
     B = window(parameters, row[WEIGHTS] + first * row[PANEL_ROWS], 0)
     bias = window(parameters, row[BIAS] + first, 0)
+    if layer == 0 and csr_forward(C, ld, X, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count):
+        return
     gemm(C, ld, A, lda, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count, row[FAN_IN])
 
 
@@ -118,7 +121,7 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
 
 
 @kernel
-def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
+def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi of the batch, and the last layer's dZ."""
     header, work = plan.header, buffers.work
     row = plan.table[header[N_LAYERS] - 1]
@@ -126,9 +129,9 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
     Z = window(work, outputs(header[N_LAYERS] - 1, slot, plan) + lo * ld, m * ld)
     dZ = window(work, header[DELTAS] + row[OUT] + lo * ld, m * ld)
     losses, index = window(buffers.row_loss, lo, m), window(order, lo, m)
-    labels = window(data.labels, 0, data.labels.shape[0])
-    values = window(data.values, 0, data.values.shape[0])
-    weights = window(data.weights, 0, data.weights.shape[0])
+    labels = window(targets.labels, 0, targets.labels.shape[0])
+    values = window(targets.values, 0, targets.values.shape[0])
+    weights = window(targets.weights, 0, targets.weights.shape[0])
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     scale = work.dtype.type(scale)
     if code == SOFTMAX_CROSS_ENTROPY:
@@ -160,12 +163,12 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
 
 
 @kernel
-def rows_step(slot, lo, hi, scale, plan, buffers, data, order):
+def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
     if hi <= lo:
         return
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, data.X, order)
-    loss_backward(slot, lo, hi, scale, plan, buffers, data, order)
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
+    loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
         layer_backward(layer, slot, lo, hi, plan, buffers)
 
@@ -185,8 +188,11 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 
 
 @kernel
-def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
-    """G = the item's tile of dW = A^T delta, or of db = sum of delta; delta is averaged over the batch already."""
+def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
+    """G = the item's tile of dW = A^T delta, or of db = sum of delta; delta is averaged over the batch already.
+
+    A sparse X has been sorted for thread t.
+    """
     header, work, layer = plan.header, buffers.work, item[LAYER]
     row = plan.table[layer]
     D = window(work, header[DELTAS] + row[OUT] + item[COLUMN], 0)
@@ -194,7 +200,9 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
     if item[LO] < 0:
         A, lda, index, m = window(work, header[ONE], 0), 0, rows, 1
     elif layer == 0:
-        A, lda, index, m = window(X, item[LO], 0), row[FAN_IN], window(order, 0, 0), item[HI] - item[LO]
+        A, lda, index, m = window(row_values(X), item[LO], 0), row[FAN_IN], window(order, 0, 0), item[HI] - item[LO]
+        if csr_gradient(t, G, X, item[LO], m, D, row[OUT_LD], item[WIDTH], rows, none):
+            return
     else:
         below = plan.table[layer - 1]
         A, lda = window(work, outputs(layer - 1, slot, plan) + item[LO], 0), below[OUT_LD]
@@ -238,12 +246,13 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
 
 
 @kernel
-def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, data, order, hyper):
+def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     """Region 2: gradient and update of every item in the share of thread t."""
     G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])
+    sort_entries(t, X, order)
     for i in range(plan.shares[0, t], plan.shares[0, t + 1]):
         item = plan.items[i]
-        tile_gradient(item, G, slot, n_rows, plan, buffers, data.X, order)
+        tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t)
         tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
@@ -280,14 +289,14 @@ def row_share(n_rows, n_threads):
 
 
 @parallel
-def train_steps(losses, plan, buffers, data, order, rates, hyper, step):
+def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
     """One optimizer step on each consecutive batch of ``order``.
 
     Parameters
     ----------
     losses : ndarray of float64, shape (n_steps,)
         Loss of each batch before its update; overwritten.
-    plan, buffers, data
+    plan, buffers, X, targets
         See ``fastbp.kernels.layout``. Parameters, moments and work are updated.
     order : ndarray of intp, shape (n_rows,)
         Rows of X.
@@ -308,25 +317,23 @@ def train_steps(losses, plan, buffers, data, order, rates, hyper, step):
             rate, correction, weight = 0.0, 0.0, 1.0
             if s > 0:
                 rate, correction = step_scalars(optimizer, convention, hyper, rates[s - 1], step + s)
-                weight = batch_weight(data.weights, before)
+                weight = batch_weight(targets.weights, before)
             l2 = hyper[L2] / weight if convention == SCIKIT_LEARN else hyper[L2]
             for t in prange(n_threads):
                 if s > 0:
-                    tiles_step(
-                        t, (s - 1) & 1, before.shape[0], rate, correction, l2, plan, buffers, data, before, hyper
-                    )
+                    tiles_step(t, (s - 1) & 1, before.shape[0], rate, correction, l2, plan, buffers, X, before, hyper)
                 if owners and s < n_steps:
-                    owned_forward(t, s & 1, now.shape[0], plan, buffers, data.X, now)
+                    owned_forward(t, s & 1, now.shape[0], plan, buffers, X, now)
             if s > 0:
                 losses[s - 1] = batch_loss(before.shape[0], weight, hyper[L2], plan, buffers)
         if s < n_steps:
             rows = window(order, s * batch, min(batch, order.shape[0] - s * batch))
             n_rows = rows.shape[0]
-            scale = 1.0 / batch_weight(data.weights, rows)
+            scale = 1.0 / batch_weight(targets.weights, rows)
             share = row_share(n_rows, n_threads)
             for t in prange(n_threads):
                 lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
-                rows_step(s & 1, lo, hi, scale, plan, buffers, data, rows)
+                rows_step(s & 1, lo, hi, scale, plan, buffers, X, targets, rows)
 
 
 @kernel

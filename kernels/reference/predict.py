@@ -25,11 +25,11 @@ def predict_rows(out, plan, buffers, X, order, *, n_threads=1):
         copy_outputs(out[start * n :], 0, len(here), plan, buffers)
 
 
-def evaluate_rows(losses, plan, buffers, data, order, *, n_threads=1):
+def evaluate_rows(losses, plan, buffers, X, targets, order, *, n_threads=1):
     """Loss of each row of ``order``, times its weight; ``n_threads`` is ignored."""
     batch = plan.header[BATCH]
     for start in range(0, len(order), batch):
         here = order[start : start + batch]
-        forward_rows(0, 0, 0, len(here), plan, buffers, data.X, here)
-        loss_backward(0, 0, len(here), 1.0, plan, buffers, data, here)
+        forward_rows(0, 0, 0, len(here), plan, buffers, X, here)
+        loss_backward(0, 0, len(here), 1.0, plan, buffers, targets, here)
         losses[start : start + len(here)] = buffers.row_loss[: len(here)]

@@ -10,7 +10,7 @@ The mean over the batch is in delta_L already, so dW and db need no division. :f
 loop over batches; the functions above it are its parts, in this order. The compiled kernels share their work out by
 rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
 
-Every function takes ``plan``, ``buffers`` and ``data`` as ``fastbp.kernels.layout`` defines them.
+Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
 """
 
 import numpy as np
@@ -72,6 +72,7 @@ from fastbp.kernels.reference.activations import (
 from fastbp.kernels.reference.gemm import gemm, gemm_transposed
 from fastbp.kernels.reference.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
+from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, transpose_tile
 
 
@@ -92,13 +93,13 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     Z = work[outputs(layer, slot, plan) + lo * ld + first :]
     W, b = parameters[row[WEIGHTS] + first * row[PANEL_ROWS] :], parameters[row[BIAS] + first :]
     if layer == 0:
-        A, lda, index = X, row[FAN_IN], order[lo:hi]
+        A, lda, index = row_values(X), row[FAN_IN], order[lo:hi]
     else:
         A, lda, index = work[outputs(layer - 1, slot, plan) :], plan.table[layer - 1, OUT_LD], plan.rows[lo:hi]
-    floor = 0.0 if row[ACTIVATION] == RELU else -np.inf
-    gemm(
-        Z, ld, A, lda, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, row[FAN_IN], lanes=plan.header[LANES]
-    )  # fmt: skip
+    floor, lanes = 0.0 if row[ACTIVATION] == RELU else -np.inf, plan.header[LANES]
+    if layer == 0 and csr_forward(Z, ld, X, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, lanes=lanes):
+        return
+    gemm(Z, ld, A, lda, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, row[FAN_IN], lanes=lanes)
 
 
 def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
@@ -127,7 +128,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 # Loss and backward
 
 
-def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
+def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi of the batch, and delta_L = dL / dZ_L."""
     header, work = plan.header, buffers.work
     row = plan.table[header[N_LAYERS] - 1]
@@ -135,7 +136,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, data, order):
     start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
     Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
     losses, index, scale = buffers.row_loss[lo:hi], order[lo:hi], float(scale)
-    labels, values, weights = data.labels, data.values, data.weights
+    labels, values, weights = targets.labels, targets.values, targets.weights
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     if code == SOFTMAX_CROSS_ENTROPY:
         softmax_cross_entropy(losses, delta, Z, ld, labels, index, weights, scale, m, n, convention)
@@ -165,12 +166,12 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
     activation_backward(delta, work[start + lo * ld : start + hi * ld], below[ACTIVATION])
 
 
-def rows_step(slot, lo, hi, scale, plan, buffers, data, order):
+def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Forward, loss and deltas for rows lo .. hi of the batch."""
     if hi <= lo:
         return
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, data.X, order)
-    loss_backward(slot, lo, hi, scale, plan, buffers, data, order)
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
+    loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
         layer_backward(layer, slot, lo, hi, plan, buffers)
 
@@ -187,8 +188,11 @@ def _place(item, table):
     return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
 
 
-def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
-    """G = rows LO .. HI and WIDTH columns from COLUMN of dW_l = A_{l-1}^T delta_l; or of db_l = 1^T delta_l."""
+def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
+    """G = rows LO .. HI and WIDTH columns from COLUMN of dW_l = A_{l-1}^T delta_l; or of db_l = 1^T delta_l.
+
+    A sparse X has been sorted for thread t.
+    """
     header, work, layer, lo = plan.header, buffers.work, item[LAYER], item[LO]
     row = plan.table[layer]
     delta = work[header[DELTAS] + row[OUT] + item[COLUMN] :]
@@ -196,7 +200,9 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order):
     if lo < 0:
         A, lda, m = work[header[ONE] :], 0, 1
     elif layer == 0:
-        A, lda, index = X[lo:], row[FAN_IN], order
+        A, lda, index = row_values(X)[lo:], row[FAN_IN], order
+        if csr_gradient(t, G, X, lo, m, delta, row[OUT_LD], item[WIDTH], plan.rows, -np.inf):
+            return
     else:
         A, lda = work[outputs(layer - 1, slot, plan) + lo :], plan.table[layer - 1, OUT_LD]
     gemm_transposed(G, A, lda, index, delta, row[OUT_LD], item[WIDTH], work[header[ZEROS] :], -np.inf, m, n_rows)
@@ -233,12 +239,13 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         )  # fmt: skip
 
 
-def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, data, order, hyper):
+def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     """Gradient and update of every tile in the share of thread t."""
     start = plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE]
     G = buffers.work[start : start + plan.header[SCRATCH_STRIDE]]
+    sort_entries(t, X, order)
     for item in plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
-        tile_gradient(item, G, slot, n_rows, plan, buffers, data.X, order)
+        tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t)
         tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
@@ -268,7 +275,7 @@ def row_share(n_rows, n_threads):
     return 4 * -(-n_rows // (4 * n_threads))
 
 
-def train_steps(losses, plan, buffers, data, order, rates, hyper, step, *, n_threads=1):
+def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
     """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
 
     ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call.
@@ -277,16 +284,16 @@ def train_steps(losses, plan, buffers, data, order, rates, hyper, step, *, n_thr
     batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
     for s, rate in enumerate(rates.tolist()):
         now, slot = order[s * batch : (s + 1) * batch], s % 2
-        n_rows, weight = len(now), batch_weight(data.weights, now)
+        n_rows, weight = len(now), batch_weight(targets.weights, now)
         if header[OWNERS]:
             for t in threads:
-                owned_forward(t, slot, n_rows, plan, buffers, data.X, now)
-        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, data, now)
+                owned_forward(t, slot, n_rows, plan, buffers, X, now)
+        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
         for t in threads:
-            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, data, now, hyper)
+            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
         losses[s] = batch_loss(n_rows, weight, l2, plan, buffers)
 
 
