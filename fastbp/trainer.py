@@ -169,6 +169,11 @@ class Trainer:
     def learning_rate(self, value: Any) -> None:
         self._learning_rate = real_number(value, "learning_rate")
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the training ends after the present epoch."""
+        return self._stop
+
     def stop(self) -> None:
         """End the training after the present epoch: for callbacks."""
         self._stop = True

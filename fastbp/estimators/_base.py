@@ -7,144 +7,117 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.model_selection import train_test_split
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastbp._validation import Array, as_rows
 from fastbp.backends import Network, get_backend
+from fastbp.callbacks import Callback, ProgressBar
+from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._lbfgs import minimize_lbfgs
+from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_activations, layer_sizes
 from fastbp.estimators._progress import Progress
+from fastbp.estimators._rows import Rows
+from fastbp.estimators._validation import Score, scored_by, split
 from fastbp.initializers import scikit_learn
 from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
-from fastbp.trainer import Data, Trainer
+from fastbp.trainer import Data, Trainer, _listeners
 
-STOCHASTIC_SOLVERS = ("sgd", "adam")
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
+CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
-class BaseMLP(BaseEstimator, ABC):
+class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
     """Validation, fitting and prediction; subclasses know their targets.
 
     A fit works on a state of its own, a dict of attributes, and sets them when all has gone well.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1}), None],
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
     # -----------------------------------------------------------------------------------------------------------------
     # What a classifier and a regressor do each in their own way
 
     @abstractmethod
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Array, Array, dict[str, Any]]:
-        """X, y as scikit-learn's solvers take it, (n_samples, n_outputs), and attributes to set."""
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
+        """X, y encoded, (n_samples, n_targets), and attributes to set."""
 
     @abstractmethod
-    def _link_and_loss(self, state: dict[str, Any]) -> tuple[str, Loss]:
-        """The output activation and the loss."""
+    def _encode(self, y: Any, state: dict[str, Any]) -> Array:
+        """Targets of validation rows, encoded as those of the training."""
 
     @abstractmethod
-    def _targets(self, y: Array, out_activation: str, dtype: Any) -> Array:
-        """What the loss takes for rows of y."""
+    def _decode(self, y: Array, state: dict[str, Any]) -> Array:
+        """Targets as they were before they were encoded."""
 
     @abstractmethod
-    def _decode(self, outputs: Array, state: dict[str, Any]) -> Array:
+    def _weights(self, sample_weight: Array | None, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
+        """Weights of rows with encoded targets y."""
+
+    @abstractmethod
+    def _output(self, y: Array, state: dict[str, Any]) -> tuple[int, str, Loss]:
+        """Units of the output layer, its activation as scikit-learn calls it, and the loss."""
+
+    @abstractmethod
+    def _targets(self, y: Array, loss: Loss, dtype: Any) -> Array:
+        """What the loss takes for encoded targets."""
+
+    @abstractmethod
+    def _predictions(self, outputs: Array, state: dict[str, Any]) -> Array:
         """Predictions from the network's outputs."""
 
     @abstractmethod
     def _score_function(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        """The score that early stopping goes by."""
+        """The score that early stopping goes by without ``scoring``."""
 
     # -----------------------------------------------------------------------------------------------------------------
     # Fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
         with self._whole_or_as_before():
-            hidden = self._hidden_layer_sizes()
+            if incremental and self.early_stopping and getattr(self, "stopped_early_", False):
+                return self
+            given = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
             first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+            sizes = layer_sizes(self.hidden_layer_sizes)
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
             X = as_rows(X)
-            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
-            rng = check_random_state(self.random_state)
-            out_activation, loss = self._link_and_loss(state)
-            widths = [X.shape[1], *hidden, y.shape[1]]
-            if first_pass:
-                parameters: list[Array] = []
-                for fan_in, fan_out in itertools.pairwise(widths):
-                    # every layer's bound follows the hidden activation
-                    parameters += scikit_learn(rng, fan_in, fan_out, self.activation)
-                parameters = [array.astype(X.dtype) for array in parameters]
-                state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
-            else:
-                parameters = [array.astype(X.dtype) for array in self._parameters()]
-            state["n_outputs_"] = y.shape[1]
-            layers = [Dense(units, self.activation) for units in hidden] + [Dense(y.shape[1], out_activation)]
-            if len(parameters[-1]) != y.shape[1]:
-                raise ValueError(
-                    f"y has {y.shape[1]} outputs, but the fitted network has {len(parameters[-1])}: fit without "
-                    "warm_start, or give targets of the same kind as before"
-                )
-            if [array.shape[0] for array in parameters[::2]] != widths[:-1]:
-                raise ValueError(
-                    f"hidden_layer_sizes is {self.hidden_layer_sizes}, but the fitted network has the layers "
-                    f"{[array.shape for array in parameters[::2]]}: fit without warm_start, or leave the sizes as they "
-                    "were"
-                )
-            model = Sequential._with_weights(layers, parameters)
-            trainer = Trainer(
-                model,
-                loss=loss,
-                optimizer=self._optimizer(),
-                n_threads=self._n_threads,
-                random_state=rng,
-                on_divergence="ignore",
+            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=X.dtype)
+            rows = Rows(X, y, self._weights(weights, y, state, X.dtype))
+            held_out, scoring_rows = self._held_out(validation, state, X.dtype)
+            context = self._init_callback_context(
+                "partial_fit" if incremental else "fit", max_subtasks=1 if incremental else self.max_iter
             )
+            context.call_on_fit_task_begin(estimator=self, **given)
+            rng = check_random_state(self.random_state)
+            trainer = self._trainer(rows, sizes, state, rng, first_pass)
+            model = trainer.model
+            listeners: list[Callback] = []
+            if hasattr(self, "_skl_callbacks"):
+                listeners.append(SklearnCallbacks(self, context, given, lambda: self._attributes(model, state)))
+            listeners += _listeners(() if self.callbacks is None else self.callbacks)
+            if isinstance(self.verbose, str):
+                listeners.append(ProgressBar())
             if self.solver == "lbfgs":
-                state |= self._fit_lbfgs(trainer, X, y, weights)
+                self._fit_lbfgs(trainer, rows, held_out, state, listeners)
             else:
-                state |= self._fit_stochastic(trainer, X, y, weights, state, first_pass, incremental)
-            parameters = model._weights
-            if not all(np.isfinite(array).all() for array in parameters):
+                self._fit_stochastic(trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners)
+            if not all(np.isfinite(array).all() for array in model._weights):
                 raise ValueError(
                     "Solver produced non-finite parameter weights. The input data may contain large values and need to "
                     "be preprocessed: scale X and y to about 1 (StandardScaler, for example), or lower "
                     "learning_rate_init."
                 )
-            for name, value in {**state, "coefs_": parameters[::2], "intercepts_": parameters[1::2]}.items():
-                setattr(self, name, value)
+            vars(self).update(self._attributes(model, state))
+            context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
             return self
 
     @contextmanager
@@ -155,20 +128,76 @@ class BaseMLP(BaseEstimator, ABC):
         try:
             yield
         except BaseException:
+            kept = {name: attributes[name] for name in CALLBACK_STATE if name in attributes}  # to be torn down yet
             attributes.clear()
-            attributes.update(before)
+            attributes.update(before | kept)
             raise
+
+    @staticmethod
+    def _attributes(model: Sequential, state: dict[str, Any]) -> dict[str, Any]:
+        """What the estimator has when the training ends with this model."""
+        return {**state, "coefs_": model._weights[::2], "intercepts_": model._weights[1::2]}
 
     @property
     def _n_threads(self) -> int | None:
         return None if self.n_jobs in (None, -1) else int(self.n_jobs)
 
-    def _hidden_layer_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, whole numbers of units, got {sizes}.")
-        return [int(size) for size in sizes]
+    def _held_out(self, given: tuple[Any, Any, Any], state: dict[str, Any], dtype: Any) -> tuple[Rows | None, Any]:
+        """Validation rows that the caller gave, checked, and as they were given."""
+        X, y, sample_weight = given
+        if X is None:
+            if y is not None or sample_weight is not None:
+                raise ValueError("y_val and sample_weight_val go with X_val, which is None: give all of them, or none")
+            return None, None
+        if y is None:
+            raise ValueError("X_val needs its targets: y_val is None")
+        checked = as_rows(validate_data(self, X, dtype=dtype, order="C", reset=False, accept_sparse=SPARSE))
+        encoded = self._encode(y, state)
+        if len(encoded) != checked.shape[0]:
+            raise ValueError(
+                f"y_val must have a target for each of the {checked.shape[0]} rows of X_val, got {len(encoded)}"
+            )
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, checked, dtype=dtype)
+        weights = self._weights(weights, encoded, state, dtype)
+        return Rows(checked, encoded, weights), (X, y)
+
+    def _trainer(self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool) -> Trainer:
+        """The network as it is described now, with weights drawn or those of before."""
+        n_outputs, out_activation, loss = self._output(rows.y, state)
+        activations = layer_activations(self.activation, len(sizes))
+        widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
+        if first_pass:
+            # in scikit-learn every layer's bound follows the activation of the hidden ones; so the last one's here
+            names = [*activations, activations[-1] if activations else str(self.activation)]
+            drawn = [
+                scikit_learn(rng, *pair, name) for pair, name in zip(itertools.pairwise(widths), names, strict=True)
+            ]
+            parameters = [array.astype(dtype) for layer in drawn for array in layer]
+            state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
+        else:
+            parameters = [array.astype(dtype) for array in self._parameters()]
+        state["n_outputs_"] = n_outputs
+        if len(parameters[-1]) != n_outputs:
+            raise ValueError(
+                f"y has {n_outputs} outputs, but the fitted network has {len(parameters[-1])}: fit without "
+                "warm_start, or give targets of the same kind as before"
+            )
+        if [array.shape[0] for array in parameters[::2]] != widths[:-1]:
+            raise ValueError(
+                f"hidden_layer_sizes is {self.hidden_layer_sizes}, but the fitted network has the layers "
+                f"{[array.shape for array in parameters[::2]]}: fit without warm_start, or leave the sizes as they "
+                "were"
+            )
+        layers = [Dense(units, name) for units, name in zip(sizes, activations, strict=True)]
+        layers.append(Dense(n_outputs, self._link(out_activation, state)))
+        return Trainer(
+            Sequential._with_weights(layers, parameters), loss=loss, optimizer=self._optimizer(),
+            n_threads=self._n_threads, random_state=rng, on_divergence="ignore",
+        )  # fmt: skip
+
+    def _link(self, out_activation: str, state: dict[str, Any]) -> str:
+        """The activation that the kernels apply to the outputs."""
+        return out_activation
 
     def _optimizer(self) -> Optimizer:
         if self.solver == "sgd":
@@ -180,104 +209,84 @@ class BaseMLP(BaseEstimator, ABC):
             self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon, l2=self.alpha, convention="scikit-learn"
         )
 
-    def _fit_lbfgs(self, trainer: Trainer, X: Array, y: Array, weights: Array | None) -> dict[str, Any]:
-        model = trainer.model
-        session = trainer._open(X, self._targets(y, model.link, X.dtype), weights, batch_size=X.shape[0])
-        parameters, loss, n_iter = minimize_lbfgs(
-            session,
-            model._weights,
-            n_rows=X.shape[0],
-            total_weight=float(X.shape[0] if weights is None else weights.sum()),
-            alpha=self.alpha,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
-        )
-        model._weights = parameters
-        return {"n_iter_": n_iter, "loss_": loss}
+    def _data(self, rows: Rows, loss: Loss) -> Data:
+        return rows.X, self._targets(rows.y, loss, rows.X.dtype), rows.weights
+
+    def _fit_lbfgs(
+        self, trainer: Trainer, rows: Rows, held_out: Rows | None, state: dict[str, Any], listeners: list[Callback]
+    ) -> None:
+        validation = None if held_out is None else self._data(held_out, trainer.loss)
+        loss, n_iter, history = minimize_lbfgs(
+            trainer, self._data(rows, trainer.loss), validation, listeners,
+            alpha=self.alpha, tol=self.tol, max_iter=self.max_iter, max_fun=self.max_fun,
+        )  # fmt: skip
+        state |= {"n_iter_": n_iter, "loss_": loss, "history_": history, "stopped_early_": False}
+        state["validation_loss_curve_"] = None if held_out is None else history["val_loss"]
 
     def _fit_stochastic(
         self,
         trainer: Trainer,
-        X: Array,
-        y: Array,
-        weights: Array | None,
+        rows: Rows,
+        held_out: Rows | None,
+        scoring_rows: Any,
         state: dict[str, Any],
         first_pass: bool,
         incremental: bool,
-    ) -> dict[str, Any]:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        listeners: list[Callback],
+    ) -> None:
         model, score = trainer.model, None
         if self.early_stopping:
-            (X, y, weights), held_out = self._split(X, y, weights, trainer._rng)
-
-            def score() -> float:
-                return self._validation_score(model, held_out, state)
-
-        batch_size = min(200, X.shape[0]) if self.batch_size == "auto" else self.batch_size
-        if batch_size > X.shape[0]:
+            if held_out is None:
+                if incremental:
+                    raise ValueError(
+                        "partial_fit does not support early_stopping=True without validation rows: give X_val and y_val"
+                    )
+                # multilabel and multioutput targets are not stratified
+                stratify = is_classifier(self) and rows.y.shape[1] == 1
+                rows, held_out = split(rows, self.validation_fraction, trainer._rng, stratify)
+            score = self._score(held_out, scoring_rows, state)
+        n_samples = rows.X.shape[0]
+        batch_size = min(200, n_samples) if self.batch_size == "auto" else self.batch_size
+        if batch_size > n_samples:
             warnings.warn(
-                f"Got `batch_size` {batch_size} larger than sample size {X.shape[0]}. It is going to be clipped",
+                f"Got `batch_size` {batch_size} larger than sample size {n_samples}. It is going to be clipped",
                 stacklevel=5,
             )
         if incremental and hasattr(self, "_optimizer_state"):
             solver, optimizer_state, learning_rate = self._optimizer_state
             if solver == self.solver:  # Adam's moments are no velocity
                 trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
-        progress = Progress(
-            self,
-            X.shape[0],
-            self._start(state, first_pass),
-            model.get_weights() if first_pass else None,
-            score,
-            incremental,
+        progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
+        if first_pass:
+            progress.best_weights = model.get_weights()
+        history = trainer._train(
+            self._data(rows, trainer.loss),
+            None if held_out is None else self._data(held_out, trainer.loss),
+            1 if incremental else self.max_iter,
+            min(batch_size, n_samples),
+            self.shuffle,
+            [progress, *listeners],
         )
-        data: Data = (X, self._targets(y, model.link, X.dtype), weights)
-        epochs = 1 if incremental else self.max_iter
-        history = trainer._train(data, None, epochs, min(batch_size, X.shape[0]), self.shuffle, [progress])
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-        if self.early_stopping and progress.best_weights is not None:
-            model._weights = progress.best_weights
-        optimizer_state = (self.solver, trainer._optimizer_state, trainer.learning_rate)
-        return {**progress.state, "_optimizer_state": optimizer_state}
+        progress.finish(trainer)
 
-    def _split(self, X: Array, y: Array, weights: Array | None, rng: Any) -> tuple[Data, Data]:
-        """Training and validation rows, drawn as scikit-learn draws them."""
-        arrays = [X, y] if weights is None else [X, y, weights]
-        # multilabel targets are not stratified
-        stratify = y if is_classifier(self) and y.shape[1] == 1 else None
-        parts = train_test_split(*arrays, random_state=rng, test_size=self.validation_fraction, stratify=stratify)
-        if len(parts[1]) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        train, held_out = (*parts[::2], None)[:3], (*parts[1::2], None)[:3]
-        return train, held_out
+    def _score(self, held_out: Rows, given: Any, state: dict[str, Any]) -> Score | None:
+        """What early stopping scores the validation rows with; None for their loss."""
+        if self.scoring == "loss":
+            return None
+        if self.scoring is not None:
+            X, y = (held_out.X, self._decode(held_out.y, state)) if given is None else given
+            return scored_by(self, self.scoring, X, y, held_out.weights)
+        y = self._decode(held_out.y, state)
 
-    def _start(self, state: dict[str, Any], first_pass: bool) -> dict[str, Any]:
-        """What the bookkeeping goes on from."""
-        stopping = self.early_stopping
-        fresh = {
-            "t_": 0,
-            "loss_curve_": [],
-            "best_loss_": None if stopping else np.inf,
-            "validation_scores_": [] if stopping else None,
-            "best_validation_score_": -np.inf if stopping else None,
-            "_no_improvement_count": 0,
-        }
-        kept = {} if first_pass else {name: getattr(self, name) for name in fresh if hasattr(self, name)}
-        # a warm start may switch early stopping on or off: what that compares with has not been there yet
-        return fresh | {name: value for name, value in kept.items() if value is not None or fresh[name] is None}
+        def score(model: Sequential, attributes: dict[str, Any]) -> float:
+            outputs = get_backend("cpu").predict(model._network, model._weights, held_out.X, n_threads=self._n_threads)
+            if not np.isfinite(outputs).all():
+                return float("nan")
+            return float(self._score_function(y, self._predictions(outputs, state), held_out.weights))
 
-    def _validation_score(self, model: Sequential, held_out: Data, state: dict[str, Any]) -> float:
-        X, y, weights = held_out
-        outputs = get_backend("cpu").predict(model._network, model._weights, X, n_threads=self._n_threads)
-        if not np.isfinite(outputs).all():
-            return float("nan")
-        predicted = self._decode(outputs, state)
-        return float(self._score_function(self._decode(y, state), predicted, weights))
+        return score
 
     # -----------------------------------------------------------------------------------------------------------------
     # Prediction
@@ -297,9 +306,15 @@ class BaseMLP(BaseEstimator, ABC):
                 f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
                 f"shapes {shapes}, intercepts_ {[b.shape for b in parameters[1::2]]}"
             )
-        hidden = (self.activation,) * (len(widths) - 2)
-        network = Network(widths, (*hidden, self.out_activation_), parameters[0].dtype)
+        hidden = layer_activations(self.activation, len(widths) - 2)
+        link = self._link(self.out_activation_, vars(self))
+        network = Network(widths, (*hidden, link), parameters[0].dtype)
         return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _check_solver(self) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,31 +11,59 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp._validation import Array
-from fastbp.backends import Session
+from fastbp.callbacks import Callback
+from fastbp.trainer import Data, History, Trainer
+
+
+class _Objective:
+    """Loss + alpha / 2 |W|^2 over the sum of weights, as a function of all parameters in one array."""
+
+    def __init__(self, trainer: Trainer, data: Data, alpha: float) -> None:
+        X, _, weights = data
+        n_samples = X.shape[0]
+        self.session = trainer._open(*data, batch_size=n_samples)
+        self._rows = np.arange(n_samples)
+        self._penalty = alpha / float(n_samples if weights is None else weights.sum())
+        arrays = trainer.model._weights
+        self._shapes, self._dtype = [array.shape for array in arrays], arrays[0].dtype
+        self._cuts = np.cumsum([array.size for array in arrays])[:-1]
+        self.start = np.concatenate([array.ravel() for array in arrays]).astype(float)
+
+    def unpacked(self, flat: Array) -> list[Array]:
+        """W1, b1, W2, b2, ... of one array."""
+        parts = np.split(flat, self._cuts)
+        return [part.reshape(shape).astype(self._dtype) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def __call__(self, flat: Array) -> tuple[float, Array]:
+        parameters = self.unpacked(flat)
+        self.session.set_parameters(parameters)
+        loss, gradients = self.session.loss_and_gradients(self._rows)
+        for W, dW in zip(parameters[::2], gradients[::2], strict=True):
+            loss += 0.5 * self._penalty * float(np.vdot(W, W))
+            dW += self._penalty * W
+        return loss, np.concatenate([gradient.ravel() for gradient in gradients]).astype(float)
 
 
 def minimize_lbfgs(
-    session: Session,
-    weights: list[Array],
+    trainer: Trainer,
+    data: Data,
+    validation: Data | None,
+    listeners: Sequence[Callback],
     *,
-    n_rows: int,
-    total_weight: float,
     alpha: float,
     tol: float,
     max_iter: int,
     max_fun: int,
-) -> tuple[list[Array], float, int]:
-    """Minimise loss + alpha / 2 |W|^2 / total_weight over all parameters.
+) -> tuple[float, int, History]:
+    """Minimise loss + alpha / 2 |W|^2 over all parameters of the trainer's model, and set them.
 
     Parameters
     ----------
-    session : Session
-        Its loss and gradients are evaluated on all rows; its parameters are overwritten.
-    weights : list of ndarray
-        W1, b1, W2, b2, ... to start from.
-    n_rows : int
-    total_weight : float
-        Sum of the sample weights.
+    trainer : Trainer
+    data, validation : tuple of X, y and weights
+        As backends take them.
+    listeners : sequence of Callback
+        An iteration is an epoch of one step to them.
     alpha : float
         Penalty on W, not on b.
     tol, max_iter, max_fun
@@ -41,34 +71,48 @@ def minimize_lbfgs(
 
     Returns
     -------
-    weights : list of ndarray
     loss : float
     n_iter : int
+    history : History
 
     References
     ----------
     Liu & Nocedal, "On the limited memory BFGS method for large scale optimization", 1989.
     """
-    shapes, dtype = [array.shape for array in weights], weights[0].dtype
-    cuts = np.cumsum([array.size for array in weights])[:-1]
-    rows, penalty = np.arange(n_rows), alpha / total_weight
+    objective, model = _Objective(trainer, data, alpha), trainer.model
+    history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
+    since = time.perf_counter()
 
-    def unpacked(flat: Array) -> list[Array]:
-        parts = np.split(flat, cuts)
-        return [part.reshape(shape).astype(dtype) for part, shape in zip(parts, shapes, strict=True)]
+    def iteration_end(intermediate_result: Any) -> None:
+        nonlocal since
+        model._weights = objective.unpacked(intermediate_result.x)
+        logs = {"loss": float(intermediate_result.fun), "epoch_seconds": time.perf_counter() - since}
+        if validation is not None:
+            objective.session.set_parameters(model._weights)
+            logs["val_loss"] = objective.session.evaluate(*validation)
+        history.append(logs)
+        for listener in listeners:
+            listener.on_chunk_end(trainer, len(history.epochs) - 1, 1, logs)
+        for listener in listeners:
+            listener.on_epoch_end(trainer, len(history.epochs) - 1, logs)
+        since = time.perf_counter()
+        if trainer.stopping:
+            raise StopIteration
 
-    def objective(flat: Array) -> tuple[float, Array]:
-        parameters = unpacked(flat)
-        session.set_parameters(parameters)
-        loss, gradients = session.loss_and_gradients(rows)
-        for W, dW in zip(parameters[::2], gradients[::2], strict=True):
-            loss += 0.5 * penalty * float(np.vdot(W, W))
-            dW += penalty * W
-        return loss, np.concatenate([gradient.ravel() for gradient in gradients]).astype(float)
-
-    start = np.concatenate([array.ravel() for array in weights]).astype(float)
+    for listener in listeners:
+        listener.on_train_begin(trainer, max_iter, 1)
     result: Any = minimize(
-        objective, start, method="L-BFGS-B", jac=True, options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+        objective,
+        objective.start,
+        method="L-BFGS-B",
+        jac=True,
+        callback=iteration_end,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
     )
-    n_iter = _check_optimize_result("lbfgs", result, max_iter)
-    return unpacked(result.x), float(result.fun), int(n_iter)
+    model._weights = objective.unpacked(result.x)
+    history.message = str(result.message)
+    for listener in listeners:
+        listener.on_train_end(trainer, history)
+    if trainer.stopping:  # by a listener: no failure to converge
+        return float(result.fun), len(history.epochs), history
+    return float(result.fun), int(_check_optimize_result("lbfgs", result, max_iter)), history

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
-from fastbp.trainer import Trainer
+from fastbp.estimators._validation import Score
+from fastbp.trainer import History, Trainer
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
 
@@ -22,97 +23,132 @@ class Progress(Callback):
     Parameters
     ----------
     estimator : BaseMLP
-        Its parameters are read; it is not changed.
+        Its parameters are read, and what it has where training goes on; it is not changed.
+    state : dict
+        What the estimator will have; ``loss_curve_``, ``t_`` and their like are written to it after each epoch.
     n_samples : int
         Rows of an epoch.
-    state : dict
-        ``loss_curve_``, ``best_loss_``, ``validation_scores_``, ``best_validation_score_``, ``t_`` and
-        ``_no_improvement_count`` to go on from.
+    score : callable or None
+        Score of a model on the validation rows, for early stopping; None to go by their loss.
+    validated : bool
+        Whether there are validation rows.
+    first_pass : bool
+        Whether the training starts anew.
+    incremental : bool
+        Whether this is ``partial_fit``, which has one epoch and no limit to warn of.
+
+    Attributes
+    ----------
     best_weights : list of ndarray or None
         What early stopping falls back to; None for the last weights, where a warm start finds no better score than
         that of an earlier fit (so does scikit-learn).
-    score : callable or None
-        Validation score of the present weights; None without early stopping.
-    incremental : bool
-        Whether this is ``partial_fit``, which has one epoch and no limit to warn of.
     """
 
     def __init__(
         self,
         estimator: Any,
+        state: dict[str, Any],
         n_samples: int,
-        state: Mapping[str, Any],
-        best_weights: list[Array] | None,
-        score: Callable[[], float] | None,
+        score: Score | None,
+        validated: bool,
+        first_pass: bool,
         incremental: bool,
     ) -> None:
-        self._estimator, self._n_samples, self._score, self._incremental = estimator, n_samples, score, incremental
-        self.loss_curve, self.best_loss = list(state["loss_curve_"]), state["best_loss_"]
-        scores = state["validation_scores_"]
-        self.validation_scores = None if scores is None else list(scores)
-        self.best_score, self.t = state["best_validation_score_"], state["t_"]
-        self.n_iter, self.no_improvement, self.best_weights = 0, state["_no_improvement_count"], best_weights
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Attributes of the estimator after the training."""
-        return {
-            "n_iter_": self.n_iter,
-            "t_": self.t,
-            "loss_curve_": self.loss_curve,
-            "loss_": self.loss_curve[-1] if self.loss_curve else np.inf,
-            "best_loss_": self.best_loss,
-            "validation_scores_": self.validation_scores,
-            "best_validation_score_": self.best_score,
-            "_no_improvement_count": self.no_improvement,
+        self._estimator, self._state, self._n_samples = estimator, state, n_samples
+        self._score, self._incremental = score, incremental
+        self._prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
+        goes_on = incremental and not first_pass
+        self.best_weights: list[Array] | None = getattr(estimator, "_best_weights", None) if goes_on else None
+        stopping = estimator.early_stopping
+        fresh = {
+            "t_": 0,
+            "loss_curve_": [],
+            "best_loss_": None if stopping else np.inf,
+            "validation_scores_": [] if stopping else None,
+            "best_validation_score_": -np.inf if stopping else None,
+            "validation_loss_curve_": [] if validated else None,
+            "_no_improvement_count": 0,
         }
+        kept = {} if first_pass else {name: getattr(estimator, name) for name in fresh if hasattr(estimator, name)}
+        # a warm start may switch early stopping on or off: what that compares with has not been there yet
+        kept = {name: value for name, value in kept.items() if value is not None or fresh[name] is None}
+        state |= {name: list(v) if isinstance(v, list) else v for name, v in (fresh | kept).items()}
+        state |= {"n_iter_": 0, "stopped_early_": False, "loss_": np.inf}
+        columns = ["loss", *["val_loss"] * validated, *["val_score"] * stopping, "learning_rate", "epoch_seconds"]
+        before = None if first_pass else getattr(estimator, "history_", None)
+        state["history_"] = History(columns)
+        if before is not None and list(before) == columns:
+            for k in before.epochs:
+                state["history_"].append({name: before[name][k] for name in columns})
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:
-        estimator = self._estimator
-        self.n_iter += 1
-        self.t += self._n_samples
-        self.loss_curve.append(logs["loss"])
-        if estimator.verbose:
-            print(f"Iteration {self.n_iter}, loss = {logs['loss']:.8f}")
-        if self._score is None:
-            self._compare_loss(logs["loss"])
+        estimator, state = self._estimator, self._state
+        state["n_iter_"] += 1
+        state["t_"] += self._n_samples
+        state["loss_"] = logs["loss"]
+        state["loss_curve_"].append(logs["loss"])
+        values = {**logs, "learning_rate": trainer.learning_rate}
+        if self._prints:
+            print(f"Iteration {state['n_iter_']}, loss = {logs['loss']:.8f}")
+        if "val_loss" in logs:
+            state["validation_loss_curve_"].append(logs["val_loss"])
+        if estimator.early_stopping:
+            scored = -logs["val_loss"] if self._score is None else self._score(trainer.model, state)
+            self._compare_score(scored, trainer)
+            values["val_score"] = scored
         else:
-            self._compare_score(self._score(), trainer)
+            self._compare_loss(logs["loss"])
+        state["history_"].append(values)
         if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
-            trainer.learning_rate = estimator.learning_rate_init / (self.t + 1) ** estimator.power_t
-        if self.no_improvement > estimator.n_iter_no_change:
+            trainer.learning_rate = estimator.learning_rate_init / (state["t_"] + 1) ** estimator.power_t
+        if state["_no_improvement_count"] > estimator.n_iter_no_change:
             if self._stops(trainer):
+                state["stopped_early_"] = True
                 trainer.stop()
                 return
-            self.no_improvement = 0
-        if self.n_iter == estimator.max_iter and not self._incremental:
+            state["_no_improvement_count"] = 0
+        if state["n_iter_"] == estimator.max_iter and not self._incremental:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=7,  # progress, trainer, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller,
+                stacklevel=7,  # progress, trainer, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
             )
+
+    def finish(self, trainer: Trainer) -> None:
+        """After the training: the best weights where early stopping asks for them, and the optimizer's state."""
+        estimator, state = self._estimator, self._state
+        if estimator.early_stopping and self.best_weights is not None:
+            state["_best_weights"] = self.best_weights if self._incremental else None
+            # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
+            if not self._incremental or state["stopped_early_"]:
+                trainer.model._weights = [array.copy() for array in self.best_weights]
+        state["_optimizer_state"] = (estimator.solver, trainer._optimizer_state, trainer.learning_rate)
+        state["history_"].message = "stopped early" if state["stopped_early_"] else "not stopped early"
 
     def _compare_loss(self, loss: float) -> None:
         # a NaN compares false: it neither counts nor resets, as in scikit-learn
-        self.no_improvement = self.no_improvement + 1 if loss > self.best_loss - self._estimator.tol else 0
-        if loss < self.best_loss:
-            self.best_loss = loss
+        state = self._state
+        worse = loss > state["best_loss_"] - self._estimator.tol
+        state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
+        if loss < state["best_loss_"]:
+            state["best_loss_"] = loss
 
     def _compare_score(self, score: float, trainer: Trainer) -> None:
-        assert self.validation_scores is not None
-        self.validation_scores.append(score)
-        if self._estimator.verbose:
+        state = self._state
+        state["validation_scores_"].append(score)
+        if self._prints:
             print(f"Validation score: {score:f}")
-        self.no_improvement = self.no_improvement + 1 if score < self.best_score + self._estimator.tol else 0
-        if score > self.best_score:
-            self.best_score, self.best_weights = score, trainer.model.get_weights()
+        worse = score < state["best_validation_score_"] + self._estimator.tol
+        state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
+        if score > state["best_validation_score_"]:
+            state["best_validation_score_"], self.best_weights = score, trainer.model.get_weights()
 
     def _stops(self, trainer: Trainer) -> bool:
         """Whether the training ends; otherwise the adaptive learning rate has been lowered."""
         estimator = self._estimator
         patience = estimator.n_iter_no_change
-        what = "Training loss" if self._score is None else "Validation score"
+        what = "Validation score" if estimator.early_stopping else "Training loss"
         reason = f"{what} did not improve more than tol={estimator.tol:f} for {patience} consecutive epochs."
         stops, then = True, "Stopping."
         if estimator.solver == "sgd" and estimator.learning_rate == "adaptive":
@@ -121,6 +157,6 @@ class Progress(Callback):
             else:
                 trainer.learning_rate /= 5.0
                 stops, then = False, f"Setting learning rate to {trainer.learning_rate:f}"
-        if estimator.verbose:
+        if self._prints:
             print(f"{reason} {then}")
         return stops

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
-from fastbp.estimators._base import SPARSE, BaseMLP
-from fastbp.losses import Loss
+from fastbp.estimators._class_targets import ClassTargets
+from fastbp.estimators._codes import ClassCodes
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):
+class MLPClassifier(ClassifierMixin, ClassTargets):
     """Multilayer perceptron classifier with the parameters of ``sklearn.neural_network.MLPClassifier``.
 
     Minimises the cross-entropy plus ``alpha`` / 2 |W|^2 over the sum of sample weights. In float64 the same
@@ -28,8 +25,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer; ``()`` for none.
-    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
-        Of the hidden layers.
+    activation : {"identity", "logistic", "tanh", "relu"} or list of them, default="relu"
+        Of all hidden layers, or of each.
     solver : {"lbfgs", "sgd", "adam"}, default="adam"
     alpha : float, default=0.0001
         Penalty on the weights, not on the biases.
@@ -48,15 +45,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Draws initial weights, validation split and order of rows.
     tol : float, default=1e-4
         A smaller improvement counts as none.
-    verbose : bool, default=False
-        Whether to print a line an epoch.
+    verbose : bool or "progress", default=False
+        True prints a line an epoch, as scikit-learn does; ``"progress"`` shows a progress bar.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the last one.
     momentum : float, default=0.9
     nesterovs_momentum : bool, default=True
         For ``solver="sgd"``.
     early_stopping : bool, default=False
-        Whether to hold out rows, to stop when their score has not risen for a while, and to take the best weights.
+        Whether to hold out rows (or to take those of ``fit(..., X_val=, y_val=)``), to stop when their score has not
+        risen for a while, and to take the best weights. In ``partial_fit`` with ``X_val`` alone.
     validation_fraction : float, default=0.1
     beta_1, beta_2 : float, default=0.9 and 0.999
     epsilon : float, default=1e-8
@@ -65,12 +63,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Epochs without improvement before training ends.
     max_fun : int, default=15000
         Evaluations at most, for ``solver="lbfgs"``.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        What a sample of each class weighs, in the training and in validation scores and losses: {class: weight}, for
+        several targets one dict each (their product counts); ``"balanced"``: n_samples / (n_classes * samples of the
+        class).
+    scoring : str, callable or None, default=None
+        What early stopping goes by: a scorer of scikit-learn or its name, ``"loss"`` for the validation loss, None
+        for accuracy.
     n_jobs : int or None, default=None
         Threads at most; None and -1 for all usable ones. The model does not depend on it.
+    dtype : {"float32", "float64"} or None, default=None
+        Of the training, whatever X is; None keeps X's. float32 takes about half the time.
+    callbacks : sequence of fastbp.Callback or None, default=None
+        Told of each epoch, after those of ``set_callbacks``. For ``solver="lbfgs"`` an iteration is an epoch, and
+        weights that a callback sets are not kept.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        A list of them for several targets of several classes.
     coefs_, intercepts_ : list of ndarray
         Weights (fan_in, fan_out) and biases (fan_out,) of each layer, of X's dtype.
     loss_, best_loss_ : float
@@ -78,7 +89,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     loss_curve_ : list of float
         Mean loss of each epoch, with the penalty.
     validation_scores_, best_validation_score_
-        Accuracy on the rows held out, with early stopping.
+        Score on the validation rows, with early stopping.
+    validation_loss_curve_ : list of float
+        Loss of the validation rows after each epoch, without the penalty, where there are some.
+    history_ : History
+        ``loss``, ``val_loss``, ``val_score``, ``learning_rate`` and ``epoch_seconds``, one value an epoch.
+    stopped_early_ : bool
+        Whether training ended since there was no progress any more; ``partial_fit`` with early stopping then does
+        nothing more.
     n_iter_, t_ : int
         Epochs; samples seen.
     n_features_in_, n_layers_, n_outputs_ : int
@@ -102,7 +120,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: Any = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -114,7 +132,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         shuffle: bool = True,
         random_state: Any = None,
         tol: float = 1e-4,
-        verbose: bool = False,
+        verbose: bool | str = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -125,7 +143,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        class_weight: Any = None,
+        scoring: Any = None,
         n_jobs: int | None = None,
+        dtype: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -150,17 +172,33 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.class_weight = class_weight
+        self.scoring = scoring
         self.n_jobs = n_jobs
+        self.dtype = dtype
+        self.callbacks = callbacks
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **ClassTargets._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:  # fmt: skip
         """Fit to X and class labels y.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or, for multilabel targets, (n_samples, n_outputs)
+            A sparse one is never filled up.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes; for several outputs indicators of labels (0 and 1), or a class of each target.
         sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val, sample_weight_val : default=None
+            Rows for ``validation_loss_curve_``, and for early stopping instead of rows that are held out.
 
         Returns
         -------
@@ -173,19 +211,26 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             For parameters or data that cannot be used, or where training produces weights that are not finite; a
             fitted estimator keeps its state.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 
     @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, X_val: Any = None, y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:  # fmt: skip
         """Train for one epoch on the given rows, going on from where the last call ended.
+
+        With ``early_stopping=True`` each call scores ``X_val``. When the score has not risen for more than
+        ``n_iter_no_change`` calls, the best weights are put back, ``stopped_early_`` is True, and further calls do
+        nothing.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, X_val, y_val, sample_weight_val
             As in :meth:`fit`.
         classes : array-like of shape (n_classes,), default=None
-            All classes that there will be; needed in the first call.
+            All classes that there will be; needed in the first call. A list of them for several targets.
 
         Returns
         -------
@@ -193,10 +238,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Itself.
         """
         with self._whole_or_as_before():
-            if _check_partial_fit_first_call(self, classes):
-                multilabel = type_of_target(y).startswith("multilabel")
-                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            return self._fit(X, y, sample_weight, incremental=True)
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    "class_weight 'balanced' is not for partial_fit, which does not see all rows: give a dict "
+                    "{class: weight}, for example from sklearn.utils.class_weight.compute_class_weight"
+                )
+            self._first_classes(y, classes)
+            return self._fit(X, y, sample_weight, True, (X_val, y_val, sample_weight_val))
 
     def predict(self, X: Any) -> Array:
         """Most probable class of each row, or every label above one half.
@@ -209,9 +257,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._decode(self._outputs(X), {})
+        return self._predictions(self._outputs(X), vars(self))
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> Any:
         """Probability of each class, in the order of ``classes_``.
 
         Parameters
@@ -221,11 +269,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            A list of them for several targets of several classes.
         """
         outputs = self._outputs(X)
+        if isinstance(self._label_binarizer, ClassCodes):
+            return [softmax(outputs[:, block], axis=1) for block in self._label_binarizer.blocks]
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of :meth:`predict_proba`.
 
         Parameters
@@ -237,46 +288,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ndarray of shape (n_samples, n_classes)
         """
         probabilities = self.predict_proba(X)
-        return np.log(probabilities, out=probabilities)
+        with np.errstate(divide="ignore"):  # a probability may be 0
+            if isinstance(probabilities, list):
+                return [np.log(part) for part in probabilities]
+            return np.log(probabilities, out=probabilities)
 
-    # -----------------------------------------------------------------------------------------------------------------
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of rows whose class, or all of whose labels and classes, are predicted.
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Array, Array, dict[str, Any]]:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=(np.float64, np.float32), order="C", reset=reset, accept_sparse=SPARSE
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            binarizer = LabelBinarizer().fit(y)
-        else:
-            binarizer, classes = self._label_binarizer, unique_labels(y)
-            if self.warm_start and set(classes) != set(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                    f"Previously got {self.classes_}, `y` has {classes}"
-                )
-            if np.setdiff1d(classes, self.classes_, assume_unique=True).size:
-                raise ValueError(
-                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
-                )
-        y = binarizer.transform(y).astype(bool)
-        return X, y, {"_label_binarizer": binarizer, "classes_": binarizer.classes_}
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
 
-    def _link_and_loss(self, state: dict[str, Any]) -> tuple[str, Loss]:
-        if state["_label_binarizer"].y_type_ == "multiclass":
-            return "softmax", Loss("softmax_cross_entropy", "scikit-learn")
-        return "logistic", Loss("sigmoid_cross_entropy", "scikit-learn")
-
-    def _targets(self, y: Array, out_activation: str, dtype: Any) -> Array:
-        return y.argmax(axis=1) if out_activation == "softmax" else np.ascontiguousarray(y, dtype)
-
-    def _decode(self, outputs: Array, state: dict[str, Any]) -> Array:
-        binarizer = state.get("_label_binarizer") or self._label_binarizer
-        return binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs)
-
-    def _score_function(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+        Returns
+        -------
+        float
+        """
+        return float(self._score_function(y, self.predict(X), sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

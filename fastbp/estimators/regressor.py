@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
@@ -20,26 +20,27 @@ from fastbp.losses import Loss
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron regressor with the parameters of ``sklearn.neural_network.MLPRegressor``.
 
-    Minimises half the squared error plus ``alpha`` / 2 |W|^2 over the sum of sample weights. In float64 the same
-    ``random_state`` gives scikit-learn's model, to rounding.
+    Minimises half the squared error, or half the Poisson deviance, plus ``alpha`` / 2 |W|^2 over the sum of sample
+    weights. In float64 the same ``random_state`` gives scikit-learn's model, to rounding.
 
     Parameters
     ----------
-    loss : {"squared_error"}, default="squared_error"
-        Reported as the mean over outputs, while the gradient is that of the sum, as in scikit-learn.
+    loss : {"squared_error", "poisson"}, default="squared_error"
+        ``"squared_error"`` is reported as the mean over outputs, while its gradient is that of the sum, as in
+        scikit-learn. ``"poisson"`` is for counts and rates, at least 0: predictions are exp(z).
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
-beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_jobs
-        As in :class:`MLPClassifier`.
+beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks
+        As in :class:`MLPClassifier`; early stopping goes by R^2 where ``scoring`` is None.
 
     Attributes
     ----------
     coefs_, intercepts_, loss_, best_loss_, loss_curve_, n_iter_, t_, n_features_in_, feature_names_in_, n_layers_, \
-n_outputs_
+n_outputs_, validation_loss_curve_, history_, stopped_early_
         As in :class:`MLPClassifier`.
     validation_scores_, best_validation_score_
-        R^2 on the rows held out, with early stopping.
-    out_activation_ : {"identity"}
+        Score on the validation rows, with early stopping.
+    out_activation_ : {"identity", "exp"}
 
     See Also
     --------
@@ -57,14 +58,14 @@ n_outputs_
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error"})],
+        "loss": [StrOptions({"squared_error", "poisson"})],
     }
 
     def __init__(
         self,
         loss: str = "squared_error",
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: Any = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -76,7 +77,7 @@ n_outputs_
         shuffle: bool = True,
         random_state: Any = None,
         tol: float = 1e-4,
-        verbose: bool = False,
+        verbose: bool | str = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -87,7 +88,10 @@ n_outputs_
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        scoring: Any = None,
         n_jobs: int | None = None,
+        dtype: Any = None,
+        callbacks: Any = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -113,17 +117,26 @@ n_outputs_
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.scoring = scoring
         self.n_jobs = n_jobs
+        self.dtype = dtype
+        self.callbacks = callbacks
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:  # fmt: skip
         """Fit to X and targets y.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
+            A sparse one is never filled up.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
+        X_val, y_val, sample_weight_val : default=None
+            Rows for ``validation_loss_curve_``, and for early stopping instead of rows that are held out.
 
         Returns
         -------
@@ -136,16 +149,21 @@ n_outputs_
             For parameters or data that cannot be used, or where training produces weights that are not finite; a
             fitted estimator keeps its state.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 
     @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:  # fmt: skip
         """Train for one epoch on the given rows, going on from where the last call ended.
+
+        Early stopping goes by ``X_val`` as in :meth:`MLPClassifier.partial_fit`.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, X_val, y_val, sample_weight_val
             As in :meth:`fit`.
 
         Returns
@@ -153,7 +171,7 @@ n_outputs_
         MLPRegressor
             Itself.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, True, (X_val, y_val, sample_weight_val))
 
     def predict(self, X: Any) -> Array:
         """Predicted values.
@@ -166,34 +184,44 @@ n_outputs_
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._decode(self._outputs(X), {})
+        return self._predictions(self._outputs(X), vars(self))
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Array, Array, dict[str, Any]]:
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
+        dtype = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
         X, y = validate_data(
-            self,
-            X,
-            y,
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            order="C",
-            reset=reset,
-            accept_sparse=SPARSE,
+            self, X, y, multi_output=True, y_numeric=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X, y.reshape(len(y), -1), {}
+        return X, self._in_range(y.reshape(len(y), -1), "y"), {}
 
-    def _link_and_loss(self, state: dict[str, Any]) -> tuple[str, Loss]:
-        return "identity", Loss("half_squared_error", "scikit-learn")
+    def _in_range(self, y: Array, name: str) -> Array:
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError(f"loss='poisson' needs targets of at least 0, got a smallest {name} of {y.min()}")
+        return y
 
-    def _targets(self, y: Array, out_activation: str, dtype: Any) -> Array:
+    def _encode(self, y: Any, state: dict[str, Any]) -> Array:
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
+        return self._in_range(y.reshape(len(y), -1), "y_val")
+
+    def _decode(self, y: Array, state: dict[str, Any]) -> Array:
+        return y.ravel() if y.shape[1] == 1 else y
+
+    def _predictions(self, outputs: Array, state: dict[str, Any]) -> Array:
+        return self._decode(outputs, state)
+
+    def _weights(self, sample_weight: Array | None, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
+        return sample_weight
+
+    def _output(self, y: Array, state: dict[str, Any]) -> tuple[int, str, Loss]:
+        if self.loss == "poisson":
+            return y.shape[1], "exp", Loss("poisson", "scikit-learn")
+        return y.shape[1], "identity", Loss("half_squared_error", "scikit-learn")
+
+    def _targets(self, y: Array, loss: Loss, dtype: Any) -> Array:
         return np.ascontiguousarray(y, dtype)
-
-    def _decode(self, outputs: Array, state: dict[str, Any]) -> Array:
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _score_function(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
         return r2_score(y, predicted, sample_weight=sample_weight)

@@ -1,0 +1,119 @@
+"""Targets that are classes: how they are encoded, what they weigh, and which output and loss they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from fastbp._validation import Array
+from fastbp.estimators._base import SPARSE, BaseMLP
+from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
+from fastbp.estimators._rows import class_weights, weighted
+from fastbp.losses import Loss
+
+
+class ClassTargets(BaseMLP):
+    """What :class:`MLPClassifier` does with y."""
+
+    class_weight: Any
+
+    def _first_classes(self, y: Any, classes: Any) -> None:
+        """In the first call of partial_fit: what classes there will be."""
+        if classes is not None and type_of_target(y) == MULTIOUTPUT:
+            if not hasattr(self, "classes_"):
+                self._label_binarizer = ClassCodes(classes)
+                self.classes_ = self._label_binarizer.classes_
+        elif _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
+        dtype = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+        X, y = validate_data(self, X, y, multi_output=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        several = type_of_target(y) == MULTIOUTPUT
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            binarizer = ClassCodes(list(y.T)) if several else LabelBinarizer().fit(y)
+        else:
+            binarizer = self._label_binarizer
+            if not isinstance(binarizer, ClassCodes):
+                self._check_classes(unique_labels(y))
+        state = {"_label_binarizer": binarizer, "classes_": binarizer.classes_}
+        return X, self._encode(y, state), state
+
+    def _check_classes(self, classes: Array) -> None:
+        """Raise where a fit that goes on meets other classes than before."""
+        if self.warm_start and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
+        if np.setdiff1d(classes, self.classes_, assume_unique=True).size:
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _encode(self, y: Any, state: dict[str, Any]) -> Array:
+        binarizer = state["_label_binarizer"]
+        if isinstance(binarizer, ClassCodes):
+            return binarizer.transform(np.asarray(y))
+        if not (unknown := np.setdiff1d(unique_labels(y), binarizer.classes_)).size:
+            return binarizer.transform(y).astype(bool)
+        raise ValueError(f"y_val has classes {unknown} that are not among {binarizer.classes_}")
+
+    def _decode(self, y: Array, state: dict[str, Any]) -> Array:
+        return state["_label_binarizer"].inverse_transform(y.ravel() if y.shape[1] == 1 else y)
+
+    def _predictions(self, outputs: Array, state: dict[str, Any]) -> Array:
+        binarizer = state["_label_binarizer"]
+        if isinstance(binarizer, ClassCodes):
+            codes = [outputs[:, block].argmax(axis=1) for block in binarizer.blocks]
+            return binarizer.inverse_transform(np.column_stack(codes))
+        return self._decode(outputs, state)
+
+    def _weights(self, sample_weight: Array | None, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        binarizer = state["_label_binarizer"]
+        if isinstance(binarizer, ClassCodes):
+            names, codes = binarizer.classes_, y
+        elif binarizer.y_type_ == "multiclass":
+            names, codes = [binarizer.classes_], y.argmax(axis=1)[:, None]
+        elif binarizer.y_type_ == "binary":
+            names, codes = [binarizer.classes_], y.astype(np.intp)
+        else:
+            names, codes = [np.arange(2)] * y.shape[1], y.astype(np.intp)
+        # validation rows weigh what those of the training do
+        by_class = state.setdefault("_class_weights", None) or class_weights(self.class_weight, names, codes)
+        state["_class_weights"] = by_class
+        return weighted(sample_weight, by_class, codes, dtype)
+
+    def _output(self, y: Array, state: dict[str, Any]) -> tuple[int, str, Loss]:
+        binarizer = state["_label_binarizer"]
+        if isinstance(binarizer, ClassCodes):
+            sizes = binarizer.sizes
+            return sum(sizes), "softmax", Loss("softmax_cross_entropy", "scikit-learn", blocks=sizes)
+        if binarizer.y_type_ == "multiclass":
+            return y.shape[1], "softmax", Loss("softmax_cross_entropy", "scikit-learn")
+        return y.shape[1], "logistic", Loss("sigmoid_cross_entropy", "scikit-learn")
+
+    def _link(self, out_activation: str, state: dict[str, Any]) -> str:
+        # with several targets there is a softmax for each, which the predictions take by themselves
+        return "identity" if isinstance(state["_label_binarizer"], ClassCodes) else out_activation
+
+    def _targets(self, y: Array, loss: Loss, dtype: Any) -> Array:
+        if y.dtype == np.intp:
+            return y
+        return y.argmax(axis=1) if loss.name == "softmax_cross_entropy" else np.ascontiguousarray(y, dtype)
+
+    def _score_function(self, y: Any, predicted: Array, sample_weight: Array | None) -> float:
+        if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
+            return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
+        return accuracy_score(y, predicted, sample_weight=sample_weight)

@@ -1,0 +1,67 @@
+"""What parameters of both estimators may be, beyond types: scikit-learn's constraints and those of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+HIDDEN_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
+STOCHASTIC_SOLVERS = ("sgd", "adam")
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(HIDDEN_ACTIVATIONS), list, tuple],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose", StrOptions({"progress"})],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+    "n_jobs": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1}), None],
+    "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+    "callbacks": ["array-like", None],
+}
+
+
+def layer_sizes(sizes: Any) -> list[int]:
+    """Units of each hidden layer."""
+    given = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+    if any(isinstance(n, bool | np.bool_) or not isinstance(n, Integral) or n <= 0 for n in given):
+        raise ValueError(f"hidden_layer_sizes must be > 0, whole numbers of units, got {given}.")
+    return [int(n) for n in given]
+
+
+def layer_activations(activation: str | Sequence[str], n_layers: int) -> list[str]:
+    """The activation of each hidden layer, from one name for all or one for each."""
+    if isinstance(activation, str):
+        return [activation] * n_layers
+    for name in activation:
+        if not isinstance(name, str) or name not in HIDDEN_ACTIVATIONS:
+            raise ValueError(f"activation must hold names among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}")
+    if len(activation) != n_layers:
+        raise ValueError(
+            f"activation has {len(activation)} names, but there are {n_layers} hidden layers: give one name for all, "
+            "or one for each"
+        )
+    return list(activation)

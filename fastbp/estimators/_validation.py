@@ -1,0 +1,55 @@
+"""Validation rows of an estimator, and how early stopping scores them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+
+from fastbp._validation import Array
+from fastbp.estimators._rows import Rows
+from fastbp.model import Sequential
+
+Score = Callable[[Sequential, dict[str, Any]], float]
+
+
+def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, Rows]:
+    """Training and validation rows, drawn as scikit-learn draws them.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two validation rows.
+    """
+    arrays = [part for part in rows if part is not None]
+    parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=rows.y if stratify else None)
+    if parts[1].shape[0] < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    return Rows(*(*parts[::2], None)[:3]), Rows(*(*parts[1::2], None)[:3])
+
+
+def scored_by(estimator: Any, scoring: Any, X: Any, y: Any, weights: Array | None) -> Score:
+    """A function of a model and of fitted attributes that scores the validation rows with a scorer of scikit-learn.
+
+    The scorer sees a copy of the estimator as it would be if the training ended now; NaN where a weight is not finite.
+    """
+    scorer = check_scoring(estimator, scoring)
+
+    def score(model: Sequential, attributes: dict[str, Any]) -> float:
+        if not all(np.isfinite(array).all() for array in model._weights):
+            return float("nan")
+        seen = copy.copy(estimator)
+        vars(seen).update(attributes, coefs_=model._weights[::2], intercepts_=model._weights[1::2])
+        if not hasattr(X, "columns"):  # rows that were split off have no names of columns any more
+            vars(seen).pop("feature_names_in_", None)
+        options = {} if weights is None else {"sample_weight": weights}
+        value = scorer(seen, X, y, **options)
+        if not np.isscalar(value) or not np.isreal(value):
+            raise ValueError(f"scoring must give one number, got {value!r}")
+        return float(value)
+
+    return score
