@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn import neural_network
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, column_or_1d
@@ -14,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
 from fastbp.estimators._base import SPARSE, BaseMLP
+from fastbp.estimators._interchange import from_sklearn, to_sklearn
 from fastbp.losses import Loss
 
 
@@ -185,6 +187,53 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         return self._predictions(self._outputs(X), vars(self))
+
+    def to_sklearn(self) -> Any:
+        """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
+
+        For what is written for ``sklearn.neural_network.MLPRegressor``: exporters to other formats, for one.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPRegressor
+            With copies of the weights.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        ValueError
+            For what scikit-learn's has no place for, such as several activations.
+
+        Examples
+        --------
+        >>> from fastbp import MLPRegressor
+        >>> model = MLPRegressor((5,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        >>> bool(abs(model.to_sklearn().predict([[0.5]]) - model.predict([[0.5]])).max() < 1e-6)
+        True
+        """
+        return to_sklearn(self, neural_network.MLPRegressor)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
+        """Take over a fitted estimator of scikit-learn; ``partial_fit`` and warm starts go on from it.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPRegressor
+        **parameters
+            Of our own, or to replace one of the estimator's.
+
+        Returns
+        -------
+        MLPRegressor
+
+        Raises
+        ------
+        TypeError
+            For another kind of estimator.
+        sklearn.exceptions.NotFittedError
+        """
+        return from_sklearn(cls, estimator, parameters)
 
     # -----------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""Fitted estimators to and from scikit-learn's own, so that exporters written for those work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp._validation import Array
+from fastbp.estimators._codes import ClassCodes
+
+# What scikit-learn's estimators have after fit, as far as it is data
+STATE = (
+    "coefs_", "intercepts_", "n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "out_activation_",
+    "classes_", "_label_binarizer", "n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_",
+    "best_validation_score_", "_no_improvement_count",
+)  # fmt: skip
+
+
+def _copied(value: Any) -> Any:
+    """Lists and arrays anew: training goes on in place."""
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _transfer(source: Any, target: Any) -> None:
+    for name in STATE:
+        if hasattr(source, name):
+            setattr(target, name, _copied(getattr(source, name)))
+
+
+def to_sklearn(estimator: Any, kind: type[Any]) -> Any:
+    """scikit-learn's estimator with the parameters and the state of a fitted one of ours.
+
+    Raises
+    ------
+    NotFittedError
+    ValueError
+        For what scikit-learn's has no place for.
+    """
+    check_is_fitted(estimator, "coefs_")
+    if isinstance(getattr(estimator, "_label_binarizer", None), ClassCodes):
+        raise ValueError("scikit-learn's MLPClassifier has no place for several targets of several classes")
+    parameters = {name: getattr(estimator, name) for name in kind._get_param_names()}
+    names = {parameters["activation"]} if isinstance(parameters["activation"], str) else set(parameters["activation"])
+    if len(names) > 1:
+        raise ValueError(
+            f"scikit-learn has one activation for all hidden layers, but this network has {estimator.activation}"
+        )
+    parameters["activation"] = next(iter(names), "relu")
+    parameters["verbose"] = bool(parameters["verbose"])
+    theirs = kind(**parameters)
+    _transfer(estimator, theirs)
+    solver, state, learning_rate = getattr(estimator, "_optimizer_state", (None, None, None))
+    if solver == estimator.solver and state is not None:
+        theirs._optimizer = _their_optimizer(theirs, state, learning_rate)
+    return theirs
+
+
+def _their_optimizer(theirs: Any, state: dict[str, Any], learning_rate: float) -> Any:
+    """scikit-learn's optimizer where ours stands; it lists all weights first and then all biases."""
+    parameters = theirs.coefs_ + theirs.intercepts_
+    first, second = ([a.copy() for a in state[name][::2] + state[name][1::2]] for name in ("first", "second"))
+    if theirs.solver == "adam":
+        adam = AdamOptimizer(parameters, theirs.learning_rate_init, theirs.beta_1, theirs.beta_2, theirs.epsilon)
+        adam.t, adam.ms, adam.vs = state["step"], first, second
+        return adam
+    sgd = SGDOptimizer(
+        parameters, theirs.learning_rate_init, theirs.learning_rate, theirs.momentum, theirs.nesterovs_momentum,
+        theirs.power_t,
+    )  # fmt: skip
+    sgd.velocities, sgd.learning_rate = [-v for v in first], learning_rate  # theirs is added, ours subtracted
+    return sgd
+
+
+def from_sklearn(kind: type[Any], theirs: Any, parameters: dict[str, Any]) -> Any:
+    """Ours with the parameters and the state of scikit-learn's fitted estimator.
+
+    Raises
+    ------
+    TypeError
+        For another kind of estimator.
+    NotFittedError
+    """
+    expected = MLPClassifier if hasattr(kind, "predict_proba") else MLPRegressor
+    if not isinstance(theirs, expected):
+        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{expected.__name__}, got {theirs!r}")
+    check_is_fitted(theirs, "coefs_")
+    ours = kind(**{name: getattr(theirs, name) for name in expected._get_param_names()}).set_params(**parameters)
+    _transfer(theirs, ours)
+    ours.coefs_ = [np.ascontiguousarray(W) for W in ours.coefs_]
+    ours.stopped_early_ = False
+    optimizer = getattr(theirs, "_optimizer", None)
+    if isinstance(optimizer, AdamOptimizer) and ours.solver == "adam":
+        # its attribute learning_rate holds the corrections of the last step too
+        ours._optimizer_state = ("adam", _our_state(optimizer), float(optimizer.learning_rate_init))
+    elif isinstance(optimizer, SGDOptimizer) and ours.solver == "sgd":
+        ours._optimizer_state = ("sgd", _our_state(optimizer), float(optimizer.learning_rate))
+    return ours
+
+
+def _our_state(optimizer: Any) -> dict[str, Any]:
+    """State of scikit-learn's optimizer as our sessions have it: the arrays of each layer beside each other."""
+
+    def by_layer(arrays: list[Array]) -> list[Array]:
+        half = len(arrays) // 2
+        return [np.ascontiguousarray(arrays[k // 2 + k % 2 * half]) for k in range(len(arrays))]
+
+    if isinstance(optimizer, AdamOptimizer):
+        return {"step": optimizer.t, "first": by_layer(optimizer.ms), "second": by_layer(optimizer.vs)}
+    velocities = [-v for v in by_layer(optimizer.velocities)]
+    return {"step": 0, "first": velocities, "second": [np.zeros_like(v) for v in velocities]}
