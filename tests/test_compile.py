@@ -106,6 +106,60 @@ def test_numba_whose_insides_are_not_known_compiles_parts_as_a_whole(kernels, tm
     succeed("-c", OTHER_NUMBA, path=[kernels], NUMBA_CACHE_DIR=tmp_path)
 
 
+BY_TYPE = """
+import sys
+import numba
+if sys.argv[1] == "whole":
+    numba.version_info = numba.version_info._replace(short=(99, 0))
+import numpy as np
+import pytest
+from numba import types
+from fastbp.kernels.cpu import _jit
+assert bool(_jit.PART) == (sys.argv[1] == "part")
+
+def of_all(X, columns, i):
+    return scaled(X[i])
+
+def of_some(X, columns, i):
+    return scaled(X[columns[i]]) + UNKNOWN
+
+@_jit.kernel
+def scaled(x):
+    return 10 * x
+
+@_jit.by_type
+def element(X, columns, i):
+    "What i names."
+    return {types.NoneType: of_all, types.Array: of_some}.get(type(columns))
+
+@_jit.parallel
+def elements(out, X, columns):
+    for i in numba.prange(out.shape[0]):
+        out[i] = element(X, columns, i)
+
+def run(entry, columns):
+    out = np.zeros(3)
+    entry(out, np.arange(5.0), columns)
+    return out.tolist()
+
+for entry in (elements.serial, elements.threaded):
+    assert run(entry, None) == [0, 10, 20]
+    if "UNKNOWN" == "0":
+        assert run(entry, np.array([4, 3, 1])) == [40, 30, 10]
+    else:  # a body is looked at only where it is chosen
+        pytest.raises(numba.TypingError, run, entry, np.zeros(3, int)).match("UNKNOWN")
+    pytest.raises(numba.TypingError, run, entry, 1.5)
+pytest.raises(NotImplementedError, element, np.arange(5.0), None, 0)
+assert (element.__name__, element.__doc__) == ("element", "What i names.")
+"""
+
+
+@pytest.mark.parametrize("way", ["part", "whole"])
+@pytest.mark.parametrize("unknown", ["0", "no_such_name"])
+def test_body_is_chosen_by_type_and_no_other_is_compiled(kernels, tmp_path, way, unknown):
+    succeed("-c", BY_TYPE.replace("UNKNOWN", unknown), way, path=[kernels], NUMBA_CACHE_DIR=tmp_path)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Cache
 

@@ -207,10 +207,31 @@ def by_dtype(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     return stub
 
 
-def by_type(choose: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
-    """A kernel whose body is chosen by the types of its arguments when the caller is compiled.
+def by_type(choose: Callable[..., Callable[..., Any] | None]) -> Callable[..., Any]:
+    """A function whose body is chosen by the types of its arguments, when the caller is compiled.
 
-    ``choose`` takes the arguments' Numba types under the names of the arguments and returns the body.
+    What is not chosen is not compiled: a network does not wait for code that only another kind of data needs. The
+    result is for use inside kernels. Numba cannot pass a tuple within a tuple into a parallel region, so what data
+    lacks is marked by None, not by an empty tuple.
+
+    Parameters
+    ----------
+    choose : callable
+        Has the name, the docstring and the arguments of the function. It is called with Numba's types, one an
+        argument, and returns the body: a Python function whose arguments have the same names in the same order, which
+        may call kernels. None for types that the function does not take.
+
+    Examples
+    --------
+    >>> from numba import types
+    >>> from fastbp.kernels.cpu._jit import by_type
+    >>> def _dense(X, columns, i):
+    ...     return X[i]
+    >>> def _sparse(X, columns, i):
+    ...     return X[columns[i]]
+    >>> @by_type
+    ... def element(X, columns, i):
+    ...     return _dense if isinstance(columns, types.NoneType) else _sparse
     """
 
     def stub(*args: Any) -> Any:
