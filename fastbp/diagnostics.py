@@ -153,7 +153,7 @@ def _relu_sides(activations: Sequence[str], weights: Sequence[Array], X: Array) 
             sides += np.sign(Z).astype(np.int8).tobytes()
             A = np.maximum(Z, 0)
         else:
-            A = {"tanh": np.tanh, "logistic": expit}.get(activation, np.asarray)(Z)
+            A = {"tanh": np.tanh, "logistic": expit, "exp": np.exp}.get(activation, np.asarray)(Z)
     return sides
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastbp._validation import one_of, whole_number
 from fastbp.initializers import INITIALIZERS
 
-ACTIVATIONS = ("identity", "relu", "logistic", "tanh", "softmax")
+ACTIVATIONS = ("identity", "relu", "logistic", "tanh", "exp", "softmax")
 _OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity"}
 
 
@@ -31,8 +31,8 @@ class Dense:
     units : int
         Outputs, at least 1.
     activation : str, default="identity"
-        f: ``"identity"`` (also ``"linear"``), ``"relu"``, ``"logistic"`` (also ``"sigmoid"``), ``"tanh"``, or, for the
-        last layer only, ``"softmax"``.
+        f: ``"identity"`` (also ``"linear"``), ``"relu"``, ``"logistic"`` (also ``"sigmoid"``), ``"tanh"``, ``"exp"``
+        (e^z, for positive outputs), or, for the last layer only, ``"softmax"``.
     initializer : str, default="glorot_uniform"
         How W and b are drawn: ``"glorot_uniform"``, ``"glorot_normal"``, ``"he_uniform"``, ``"he_normal"`` (b is 0), or
         ``"scikit_learn"``; see :mod:`fastbp.initializers`.

@@ -46,8 +46,15 @@ LAYER, COLUMN, WIDTH, LO, HI = range(5)
 # Entries of ``hyper``
 BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
 
-IDENTITY, RELU, LOGISTIC, TANH, SOFTMAX = range(5)
-ACTIVATIONS = {"identity": IDENTITY, "relu": RELU, "logistic": LOGISTIC, "tanh": TANH, "softmax": SOFTMAX}
+IDENTITY, RELU, LOGISTIC, TANH, SOFTMAX, EXP = range(6)
+ACTIVATIONS = {
+    "identity": IDENTITY,
+    "relu": RELU,
+    "logistic": LOGISTIC,
+    "tanh": TANH,
+    "softmax": SOFTMAX,
+    "exp": EXP,
+}
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR = range(4)
 LOSSES = {

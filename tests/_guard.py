@@ -74,7 +74,7 @@ def elements(dtype, at_end):
         w, v, s, g = (guarded(np.ones(n, dtype), at_end) for _ in range(4))
         optimizers.adam(w, v, s, g, hyper, 0.1, 1.0, 0.1)
         optimizers.sgd(w, v, g, 0.9, 1, 0.1, 1.0, 0.1)
-        for code in (layout.RELU, layout.LOGISTIC, layout.TANH):
+        for code in (layout.RELU, layout.LOGISTIC, layout.TANH, layout.EXP):
             activations.activation_forward(w, code)
             activations.activation_backward(g, w, code)
         tiles.add_squares(v, guarded(np.ones((4, n), dtype), at_end), n, 4)

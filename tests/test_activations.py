@@ -15,7 +15,7 @@ from fastbp.kernels.reference import activations as twins
 # log 0.81 and 0.84 units in the last place
 LARGEST_ERROR = {"exp": 1.05, "tanh": 3, "logistic": 3, "log": 1}
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
-CODES = {"identity": layout.IDENTITY, "relu": layout.RELU, "logistic": layout.LOGISTIC, "tanh": layout.TANH}
+CODES = {name: layout.ACTIVATIONS[name] for name in ("identity", "relu", "logistic", "tanh", "exp")}
 
 
 def elementwise(function):
@@ -164,7 +164,7 @@ def test_activation_agrees_with_its_twin(activation, dtype, data):
     A[:] = twin_A[:] = values
     activations.activation_forward(A, code)
     twins.activation_forward(twin_A, code)
-    assert_close(whole, twin_whole, 4 * ULPS[dtype] / SENTINEL)
+    np.testing.assert_allclose(whole, twin_whole, rtol=4 * ULPS[dtype], atol=np.finfo(dtype).tiny)
     if code in (layout.IDENTITY, layout.RELU):
         np.testing.assert_array_equal(A, values)
 
@@ -188,7 +188,7 @@ def test_activation_keeps_nan_where_it_is(activation, dtype):
     for Z, place, bad in with_each_bad_value(dtype):
         A = Z.copy()
         activations.activation_forward(A, code)
-        limits = {"logistic": (1, 0), "tanh": (1, -1)}.get(activation, (np.inf, -np.inf))
+        limits = {"logistic": (1, 0), "tanh": (1, -1), "exp": (np.inf, 0)}.get(activation, (np.inf, -np.inf))
         np.testing.assert_equal(A[place], bad if np.isnan(bad) else limits[bad < 0])
         assert np.isfinite(np.delete(A, place)).all()
         # in dZ
@@ -211,14 +211,22 @@ def test_relu_of_nan_is_nan_and_its_gradient_passes():
     assert np.isnan(dZ).all()  # the forward side is the gemm's floor: test_gemm_keeps_what_is_not_finite
 
 
-@pytest.mark.parametrize("activation", ["logistic", "tanh"])
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "exp"])
 def test_derivative_against_central_differences(activation):
     Z, h = np.linspace(-6, 6, 61), 1e-6
     below, above, A, dZ = Z - h, Z + h, Z.copy(), np.ones(61)
     for array in (below, above, A):
         activations.activation_forward(array, CODES[activation])
     activations.activation_backward(dZ, A, CODES[activation])
-    np.testing.assert_allclose(dZ, (above - below) / (2 * h), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(dZ, (above - below) / (2 * h), rtol=1e-9, atol=1e-9)
+
+
+@each_dtype
+def test_gradient_that_is_zero_stays_zero_where_exp_is_infinite(dtype):
+    for module in (activations, twins):
+        A, dZ = np.full(37, np.inf, dtype), np.zeros(37, dtype)
+        module.activation_backward(dZ, A, layout.EXP)
+        np.testing.assert_array_equal(dZ, 0)
 
 
 def test_relu_derivative_is_zero_at_zero():
@@ -261,7 +269,7 @@ def test_softmax_agrees_with_its_twin(dtype, m, n, spare, seed):
 
 
 @each_dtype
-@pytest.mark.parametrize("code", [layout.SOFTMAX, layout.TANH, layout.IDENTITY])
+@pytest.mark.parametrize("code", [layout.SOFTMAX, layout.TANH, layout.EXP, layout.IDENTITY])
 def test_output_activation_agrees_with_its_twin(dtype, code):
     m, n, ld = 5, 19, 48
     whole, A = logits(np.random.default_rng(0), dtype, m, n, ld)

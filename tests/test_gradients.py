@@ -8,8 +8,8 @@ import pytest
 import fastbp
 from fastbp.losses import LINKS, LOSSES
 
-HIDDEN = ("identity", "relu", "logistic", "tanh")
-OUTPUTS = ("identity", "relu", "logistic", "tanh", "softmax")
+HIDDEN = ("identity", "relu", "logistic", "tanh", "exp")
+OUTPUTS = ("identity", "relu", "logistic", "tanh", "exp", "softmax")
 PAIRS = [(loss, last) for loss in LOSSES for last in OUTPUTS if last in (LINKS.get(loss, last), "identity")]
 WIDTHS = (5, 7, 3)
 
@@ -20,6 +20,8 @@ def problem(hidden, last, loss, *, n_rows=9, dtype="float64", widths=WIDTHS, wei
     layers = [fastbp.Dense(n, hidden, "scikit_learn") for n in widths[1:]] + [fastbp.Dense(4, last, "scikit_learn")]
     model = fastbp.Sequential(layers, n_features=widths[0], random_state=0, dtype=dtype)
     X, y = rng.normal(size=(n_rows, widths[0])), rng.normal(size=(n_rows, 4))
+    if hidden == "exp":  # exponentials of exponentials
+        X /= 10
     if loss == "softmax_cross_entropy":
         y = rng.integers(0, 4, n_rows)
     elif loss == "sigmoid_cross_entropy":

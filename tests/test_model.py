@@ -20,6 +20,7 @@ def forward(weights, X, activations):
         "relu": lambda Z: np.maximum(Z, 0),
         "tanh": np.tanh,
         "logistic": lambda Z: 1 / (1 + np.exp(-Z)),
+        "exp": np.exp,
         "softmax": lambda Z: np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True),
     }
     for W, b, activation in zip(weights[::2], weights[1::2], activations, strict=True):

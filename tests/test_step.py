@@ -26,6 +26,7 @@ CASES = {
     "relu output": ((50, 33, 15), ("identity", "relu"), "half_squared_error"),
     "one layer": ((40, 69), ("logistic",), "mean_squared_error"),
     "one layer of labels": ((40, 69), ("logistic",), "sigmoid_cross_entropy"),
+    "exponentials": ((9, 18, 5, 7, 3), ("exp", "logistic", "exp", "identity"), "half_squared_error"),
     "smallest": ((1, 1), ("tanh",), "half_squared_error"),
 }
 # Adam's first step is nearly the sign of the gradient: with so large an epsilon it is smooth
@@ -105,7 +106,7 @@ def test_padding_stays_zero(case, dtype):
 # ---------------------------------------------------------------------------------------------------------------------
 # Gradients
 
-OUTPUTS = ["identity", "relu", "logistic", "tanh", "softmax"]
+OUTPUTS = ["identity", "relu", "logistic", "tanh", "exp", "softmax"]
 PAIRS = [
     ("softmax_cross_entropy", "softmax"),
     ("sigmoid_cross_entropy", "logistic"),
@@ -113,7 +114,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("hidden", ["identity", "relu", "logistic", "tanh"])
+@pytest.mark.parametrize("hidden", ["identity", "relu", "logistic", "tanh", "exp"])
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 def test_gradient_against_central_differences(hidden, loss, output):
     net = Net(

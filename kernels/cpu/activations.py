@@ -23,7 +23,7 @@ from fastbp.kernels.cpu.simd import (
     group_sum,
     window,
 )
-from fastbp.kernels.layout import LOGISTIC, RELU, SOFTMAX, TANH
+from fastbp.kernels.layout import EXP, LOGISTIC, RELU, SOFTMAX, TANH
 
 
 def _constants(real):
@@ -165,7 +165,7 @@ def activation_forward(A, code):
     A : 1-D array of real
         Pre-activations; overwritten.
     code : int
-        ``LOGISTIC`` or ``TANH``; anything else leaves A as it is.
+        ``LOGISTIC``, ``TANH`` or ``EXP``; anything else leaves A as it is.
     """
     if code == LOGISTIC:
         for q in range(A.shape[0]):
@@ -173,13 +173,15 @@ def activation_forward(A, code):
     elif code == TANH:
         for q in range(A.shape[0]):
             A[q] = tanh(A[q])
+    elif code == EXP:
+        exponentials(A, A.shape[0])
 
 
 @kernel
 def activation_backward(dZ, A, code):
     """dZ = dZ f'(Z) in place, with the derivative taken from the output A = f(Z).
 
-    relu: 1 where A > 0; logistic: A (1 - A); tanh: 1 - A^2.
+    relu: 1 where A > 0; logistic: A (1 - A); tanh: 1 - A^2; exp: A.
 
     Parameters
     ----------
@@ -188,7 +190,7 @@ def activation_backward(dZ, A, code):
     A : 1-D array of real
         The layer's output.
     code : int
-        ``RELU``, ``LOGISTIC`` or ``TANH``; anything else leaves dZ as it is.
+        ``RELU``, ``LOGISTIC``, ``TANH`` or ``EXP``; anything else leaves dZ as it is.
     """
     one, zero = dZ.dtype.type(1), dZ.dtype.type(0)
     if code == RELU:
@@ -200,6 +202,10 @@ def activation_backward(dZ, A, code):
     elif code == TANH:
         for q in range(dZ.shape[0]):
             dZ[q] = dZ[q] * fma(-A[q], A[q], one)
+    elif code == EXP:
+        # no gemm writes what lies between the padded rows: e^0, e^1, ... there is soon infinite, and 0 inf is NaN
+        for q in range(dZ.shape[0]):
+            dZ[q] = zero if dZ[q] == zero else dZ[q] * A[q]
 
 
 @kernel

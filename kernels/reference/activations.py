@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastbp.kernels.layout import LOGISTIC, RELU, SOFTMAX, TANH, padded
+from fastbp.kernels.layout import EXP, LOGISTIC, RELU, SOFTMAX, TANH, padded
 from fastbp.kernels.reference._views import rows
 
 
@@ -31,22 +31,26 @@ def log(x):
 
 
 def activation_forward(A, code):
-    """A = f(A) in place, for logistic and tanh."""
+    """A = f(A) in place, for logistic, tanh and exp."""
     if code == LOGISTIC:
         A[:] = logistic(A)
     elif code == TANH:
         A[:] = tanh(A)
+    elif code == EXP:
+        A[:] = exp(A)
 
 
 @np.errstate(all="ignore")
 def activation_backward(dZ, A, code):
-    """dZ = dA f'(Z) in place; relu: 1 where A > 0; logistic: A (1 - A); tanh: 1 - A^2."""
+    """dZ = dA f'(Z) in place; relu: 1 where A > 0; logistic: A (1 - A); tanh: 1 - A^2; exp: A, and 0 stays 0."""
     if code == RELU:
         dZ[A <= 0] = 0
     elif code == LOGISTIC:
         dZ *= A * (1 - A)
     elif code == TANH:
         dZ *= 1 - A * A
+    elif code == EXP:
+        dZ[:] = np.where(dZ == 0, 0, dZ * A)
 
 
 @np.errstate(all="ignore")
