@@ -7,10 +7,10 @@ from typing import Any
 
 from fastbp._validation import Array, labels, one_of, targets
 
-LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "half_squared_error")
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "half_squared_error", "poisson")
 CONVENTIONS = ("exact", "scikit-learn")
 # Losses that bring their output activation: both together have the derivative p - t
-LINKS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "logistic"}
+LINKS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "logistic", "poisson": "exp"}
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Loss:
         - ``"sigmoid_cross_entropy"``: mean over samples of the sum over outputs of -t ln p - (1 - t) ln(1 - p),
           p = logistic(z), for targets t in [0, 1] (binary and multilabel);
         - ``"mean_squared_error"``: mean over samples and outputs of (a - t)^2;
-        - ``"half_squared_error"``: mean over samples of half the sum over outputs of (a - t)^2.
+        - ``"half_squared_error"``: mean over samples of half the sum over outputs of (a - t)^2;
+        - ``"poisson"``: mean over samples of the sum over outputs of t ln(t / p) - t + p, p = e^z, for targets t >= 0
+          (counts, or rates of them): half the Poisson deviance. t ln t is 0 for t = 0.
     convention : {"exact", "scikit-learn"}, default="exact"
         ``"exact"``: the value reported is the function whose derivative the gradient is. ``"scikit-learn"``:
         cross-entropies are reported from probabilities clipped to [eps, 1 - eps], half the squared error is averaged
-        over the outputs while its gradient is not.
+        over the outputs while its gradient is not. Poisson is the same under both.
 
     Raises
     ------
@@ -81,7 +83,10 @@ class Loss:
         if self.name == "softmax_cross_entropy":
             return labels(y, name, n_samples=n_samples, n_classes=n_outputs)
         unit_interval = self.name == "sigmoid_cross_entropy"
-        return targets(y, name, n_samples=n_samples, n_outputs=n_outputs, dtype=dtype, unit_interval=unit_interval)
+        y = targets(y, name, n_samples=n_samples, n_outputs=n_outputs, dtype=dtype, unit_interval=unit_interval)
+        if self.name == "poisson" and y.min() < 0:
+            raise ValueError(f"{name} must be at least 0 for the loss 'poisson', got values down to {y.min()}")
+        return y
 
 
 def as_loss(loss: Any) -> Loss:

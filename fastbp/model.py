@@ -36,7 +36,7 @@ class Sequential:
     dtype : numpy.dtype
     link : str
         What predictions go through: the last layer's activation, or the one that the loss of the training brought
-        (softmax or logistic).
+        (softmax, logistic or exp).
 
     Raises
     ------

@@ -96,8 +96,8 @@ class Trainer:
     model : Sequential
         Its weights are replaced after each epoch.
     loss : str or Loss
-        ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"`` or
-        ``"half_squared_error"``; see :class:`fastbp.losses.Loss`.
+        ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"``,
+        ``"half_squared_error"`` or ``"poisson"``; see :class:`fastbp.losses.Loss`.
     optimizer : SGD or Adam, default=Adam()
         Its state goes on from one ``fit`` to the next.
     backend : {"cpu", "reference"}, default="cpu"

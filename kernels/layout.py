@@ -56,12 +56,13 @@ ACTIVATIONS = {
     "exp": EXP,
 }
 
-SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR = range(4)
+SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR, POISSON = range(5)
 LOSSES = {
     "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
     "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
     "mean_squared_error": MEAN_SQUARED_ERROR,
     "half_squared_error": HALF_SQUARED_ERROR,
+    "poisson": POISSON,
 }
 
 GRADIENT, SGD, ADAM = range(3)  # GRADIENT: no update; the gradient is written to the first moment

@@ -30,12 +30,13 @@ from fastbp.optimizers import SGD, Adam
 
 N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
-HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "logistic"))
+HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))
 LOSSES = {
     "softmax_cross_entropy": ("softmax", 5),
     "sigmoid_cross_entropy": ("logistic", 3),
     "mean_squared_error": ("identity", 17),
     "half_squared_error": ("tanh", 1),
+    "poisson": ("exp", 2),
 }
 OPTIMIZERS = {
     "adam": {"optimizer": layout.ADAM, "hyper": (0.9, 0.99, 1e-8, 0.01)},

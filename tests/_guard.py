@@ -88,6 +88,7 @@ def elements(dtype, at_end):
             rest = (index, weights, dtype(1), m, n)
             losses.softmax_cross_entropy(row_loss, dZ, Z, ld, labels, *rest, convention)
             losses.sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, *rest, convention)
+            losses.poisson(row_loss, dZ, Z, ld, values, *rest)
             losses.squared_error(row_loss, dZ, Z, ld, values, *rest, layout.MEAN_SQUARED_ERROR, convention)
 
 
@@ -107,6 +108,7 @@ def training(dtype, at_end):
     cases = [
         ((5, 3), ("softmax",), "softmax_cross_entropy"),
         ((33, 17, 2), ("relu", "logistic"), "sigmoid_cross_entropy"),
+        ((9, 33, 3), ("exp", "exp"), "poisson"),
         ((7, 40, 19, 1), ("tanh", "logistic", "identity"), "mean_squared_error"),
     ]
     ways = [(owners, weighted, None) for owners in (False, True) for weighted in (False, True)]

@@ -107,6 +107,8 @@ class Net:
             labels = rng.integers(0, widths[-1], n_rows).astype(np.intp)
         elif loss == "sigmoid_cross_entropy":
             values = rng.integers(0, 2, n_rows * widths[-1]).astype(dtype)
+        elif loss == "poisson":
+            values = rng.poisson(2.0, n_rows * widths[-1]).astype(dtype)
         else:
             values = rng.normal(size=n_rows * widths[-1]).astype(dtype)
         X, weights = rng.normal(size=n_rows * widths[0]).astype(dtype), np.zeros(0, dtype)

@@ -26,6 +26,8 @@ def problem(hidden, last, loss, *, n_rows=9, dtype="float64", widths=WIDTHS, wei
         y = rng.integers(0, 4, n_rows)
     elif loss == "sigmoid_cross_entropy":
         y = rng.uniform(size=(n_rows, 4))
+    elif loss == "poisson":
+        y = rng.poisson(2.0, (n_rows, 4))
     return model, X, y, rng.uniform(0.1, 2, n_rows) if weighted else None
 
 

@@ -15,7 +15,7 @@ from fastbp.kernels.layout import HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR, PYTORC
 from fastbp.kernels.reference import losses as twins
 
 MARGIN = 64
-NAMES = ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"]
+NAMES = ["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "poisson"]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_loss = pytest.mark.parametrize("name", NAMES)
 each_convention = pytest.mark.parametrize("convention", [PYTORCH, SCIKIT_LEARN])
@@ -36,6 +36,8 @@ class Batch:
             self.targets = rng.integers(0, n, n_samples).astype(np.intp)
         elif name == "sigmoid_cross_entropy":
             self.targets = rng.uniform(size=n_samples * n).astype(dtype)
+        elif name == "poisson":
+            self.targets = rng.poisson(2.0, n_samples * n).astype(dtype)
         else:
             self.targets = rng.normal(size=n_samples * n).astype(dtype)
         self.scale = 1 / float(self.row_weights().sum())
@@ -58,7 +60,7 @@ class Batch:
         Z.reshape(self.m, self.ld)[:, : self.n] = self.Z
         given = [self.targets, self.index, self.weights]
         before = [array.copy() for array in given]
-        codes = (code, convention) if self.name == "squared_error" else (convention,)
+        codes = {"squared_error": (code, convention), "poisson": ()}.get(self.name, (convention,))
         getattr(module, self.name)(row_loss, dZ, Z, self.ld, *given, real(self.scale), self.m, self.n, *codes)
         for array, old in zip(given, before, strict=True):
             np.testing.assert_array_equal(array, old)
@@ -82,6 +84,9 @@ def loss_bound(batch, convention):
     elif batch.name == "sigmoid_cross_entropy":
         # an error of p is one of p / (1 - p) = e^z in ln(1 - p), which scikit-learn takes
         terms = (1 + (np.exp(np.abs(Z)) if convention == SCIKIT_LEARN else np.abs(Z))).sum(axis=1)
+    elif batch.name == "poisson":
+        t = batch.target()
+        terms = (np.exp(Z) + t + special.xlogy(t, t) + t * np.abs(Z)).sum(axis=1)
     else:
         terms = ((Z - batch.target()) ** 2).sum(axis=1)
     return (n + 8) * ULPS[batch.dtype] * (batch.row_weights() * terms).max()
@@ -100,7 +105,9 @@ def test_loss_agrees_with_its_twin(name, dtype, data):
     loss, dZ, Z = batch.call(losses, convention, code)
     twin_loss, twin_dZ, twin_Z = batch.call(twins, convention, code)
     np.testing.assert_allclose(loss, twin_loss, rtol=0, atol=loss_bound(batch, convention))
-    size = np.abs(batch.Z - batch.target()).max() if name == "squared_error" else 1
+    size = 1
+    if name in ("squared_error", "poisson"):
+        size = (np.abs(batch.target()) + (np.exp(batch.Z) if name == "poisson" else np.abs(batch.Z))).max()
     bound = 8 * ULPS[dtype] * size * batch.scale * batch.row_weights().max()
     # whole arrays: padding, what lies between the rows and around them are the twin's to the bit
     np.testing.assert_allclose(dZ, twin_dZ, rtol=0, atol=bound)
@@ -190,6 +197,17 @@ def test_squared_errors_are_the_textbook_ones(weighted):
     np.testing.assert_allclose(half_dZ, dZ * 17 / 2, rtol=1e-13)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_poisson_is_half_the_deviance(weighted):
+    batch = Batch("poisson", np.float64, 9, 17, weighted=weighted)
+    loss, dZ = batch.results()
+    t, p, weight = batch.target(), np.exp(batch.Z), batch.row_weights()
+    assert (t == 0).any()
+    deviances = [sklearn.metrics.mean_poisson_deviance(t[:, q], p[:, q], sample_weight=weight) for q in range(17)]
+    np.testing.assert_allclose(loss.sum() * batch.scale, sum(deviances) / 2, rtol=1e-13)
+    np.testing.assert_allclose(dZ, (p - t) * (weight * batch.scale)[:, None], rtol=1e-12)
+
+
 @each_dtype
 @pytest.mark.parametrize("size", [1, 300])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -200,8 +218,11 @@ def test_reported_losses_are_those_of_scikit_learn(dtype, size, weighted):
         "sigmoid_cross_entropy": (scikit_learn.LOSS_FUNCTIONS["binary_log_loss"], special.expit),
         "squared_error": (scikit_learn.LOSS_FUNCTIONS["squared_error"], lambda Z: Z),
     }
+    if "poisson" in scikit_learn.LOSS_FUNCTIONS:
+        reported["poisson"] = scikit_learn.LOSS_FUNCTIONS["poisson"], np.exp
     for name, (function, output) in reported.items():
-        batch = Batch(name, dtype, 9, 17, weighted=weighted, size=size)
+        # e^300 is infinite in float32
+        batch = Batch(name, dtype, 9, 17, weighted=weighted, size=min(size, 10) if name == "poisson" else size)
         t, weight = batch.target(), batch.row_weights() if weighted else None
         if name == "softmax_cross_entropy":
             t = np.eye(17, dtype=dtype)[t]
@@ -261,6 +282,25 @@ def test_sigmoid_cross_entropy_of_right_answers_is_small_and_not_negative(dtype)
 
 
 @each_dtype
+def test_poisson_at_its_ends(dtype):
+    most = float(np.finfo(dtype).max)
+    batch = Batch("poisson", dtype, 6, 1)
+    batch.Z[:, 0] = -np.inf, -1000, -1000, 0, most, np.log(3)
+    batch.index, batch.targets, batch.scale = np.arange(6), np.array([0, 0, 2, 1, 0, 3], dtype), 1.0
+    loss, dZ = batch.results()
+    want = [0, 0, 2 * np.log(2) + 1998, 0, np.inf, 0]
+    np.testing.assert_allclose(loss, want, rtol=4 * ULPS[dtype], atol=8 * ULPS[dtype])
+    np.testing.assert_allclose(dZ[:, 0], [0, 0, -2, 0, np.inf, 0], rtol=0, atol=4 * ULPS[dtype])
+    # the smallest and the largest t whose t ln t is a number, at p = e^80: no quotient t / p
+    batch = Batch("poisson", dtype, 2, 1)
+    batch.Z[:], batch.index, batch.scale = 80, np.arange(2), 1.0
+    batch.targets = np.array([np.finfo(dtype).smallest_subnormal, most / 1000], dtype)
+    t = batch.targets.astype(np.longdouble)
+    want = t * np.log(t) - t * 80 + np.exp(np.longdouble(80)) - t
+    np.testing.assert_allclose(batch.results()[0], want.astype(float), rtol=100 * ULPS[dtype])
+
+
+@each_dtype
 @each_loss
 @each_convention
 @pytest.mark.parametrize("place", [0, 5, 20, 36])  # 37 outputs: in the vector body, and in the tail
@@ -280,7 +320,7 @@ def test_what_is_not_finite_stays_in_its_row(name, dtype, convention, place, bad
 
 
 @each_dtype
-@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "squared_error", "poisson"])
 def test_a_target_that_is_nan_stays_in_its_row(name, dtype):
     batch = Batch(name, dtype, 3, 37)
     batch.targets[batch.index[1] * 37 + 36] = np.nan

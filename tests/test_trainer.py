@@ -22,6 +22,8 @@ def data(loss="softmax_cross_entropy", n_rows=53, seed=0):
         return X, (X[:, 0] > 0) + 2 * (X[:, 1] > 0)
     if loss == "sigmoid_cross_entropy":
         return X, (X[:, :3] > 0).astype(int)
+    if loss == "poisson":
+        return X, np.exp(X[:, :2] / 2)
     return X, np.stack([X[:, 0] * X[:, 1], X.sum(axis=1)], axis=1)
 
 
@@ -31,7 +33,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error"])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "poisson"])
 def test_it_learns(loss, backend):
     model, (X, y) = new_model(loss), data(loss)
     trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.Adam(0.01), backend=backend, random_state=0)
@@ -44,7 +46,7 @@ def test_it_learns(loss, backend):
 
 
 @pytest.mark.parametrize("optimizer", [fastbp.SGD(0.05), fastbp.SGD(0.05, momentum=0.9, nesterov=True, l2=0.01)])
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error"])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error", "poisson"])
 def test_whole_training_agrees_between_backends(loss, optimizer):
     histories, weights = [], []
     for backend in ("cpu", "reference"):

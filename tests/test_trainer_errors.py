@@ -75,6 +75,8 @@ def test_bad_input_is_named_and_changes_nothing(arguments, error, message):
     [
         ("sigmoid_cross_entropy", np.full((53, 3), 1.5), "y must lie between 0 and 1 for this loss"),
         ("sigmoid_cross_entropy", np.full(53, 0.5), r"y must have the shape \(53, 3\), .* got \(53,\)"),
+        ("poisson", np.full((53, 2), -0.5), "y must be at least 0 for the loss 'poisson', got values down to -0.5"),
+        ("poisson", np.full((53, 2), np.inf), "y is not usable: Input y contains infinity"),
         ("mean_squared_error", np.full((53, 2), np.nan), "y is not usable: Input y contains NaN"),
         ("mean_squared_error", np.zeros((53, 3)), r"y must have the shape \(53, 2\)"),
         ("mean_squared_error", np.full((53, 2), "a"), "y is not usable: could not convert"),

@@ -1,8 +1,8 @@
 """Losses with their gradient, row by row.
 
-Each kernel writes the loss of m rows and the gradient with respect to the pre-activation (cross-entropies, fused with
-their link: dZ = p - t) or to the output (squared error). ``index`` maps a row to its target, ``scale`` times the
-row's weight is what the gradient is multiplied by: 1 / sum of weights, for a mean.
+Each kernel writes the loss of m rows and the gradient with respect to the pre-activation (cross-entropies and Poisson,
+fused with their link: dZ = p - t) or to the output (squared error). ``index`` maps a row to its target, ``scale``
+times the row's weight is what the gradient is multiplied by: 1 / sum of weights, for a mean.
 """
 
 import numpy as np
@@ -89,6 +89,27 @@ def sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, index, weights, scale, m,
                 positive = z[q] > zero
                 loss = loss + ((z[q] if positive else zero) - t[q] * z[q]) + log(one + exp(-z[q] if positive else z[q]))
             d[q] = (p - t[q]) * factor
+        row_loss[i] = weight * loss
+
+
+@kernel
+def poisson(row_loss, dZ, Z, ld, values, index, weights, scale, m, n):
+    """Loss, summed over outputs, t ln(t / p) - t + p with p = e^z, and dZ = (p - t) scale, for targets t >= 0.
+
+    Half the Poisson deviance; t ln t is 0 for t = 0. ln p is z: no quotient that could overflow. ``values`` as in
+    :func:`sigmoid_cross_entropy`, the rest as in :func:`softmax_cross_entropy`; padding is not touched.
+    """
+    one, zero = dZ.dtype.type(1), dZ.dtype.type(0)
+    for i in range(m):
+        z, d, t = window(Z, i * ld, n), window(dZ, i * ld, n), window(values, index[i] * n, n)
+        weight = weights[index[i]] if weights.shape[0] else one
+        factor = weight * scale
+        loss = zero
+        for q in range(n):
+            difference = exp(z[q]) - t[q]
+            # p - t last: the rest is nearly its negative where p is near t
+            loss = loss + ((t[q] * log(t[q]) - t[q] * z[q] if t[q] > zero else zero) + difference)
+            d[q] = difference * factor
         row_loss[i] = weight * loss
 
 

@@ -1,4 +1,4 @@
-"""Losses with their gradient: for cross-entropies with respect to Z, dZ = p - t; for squared error to the output A.
+"""Losses with their gradient: for cross-entropies and Poisson with respect to Z, dZ = p - t; else to the output A.
 
 ``scale`` is 1 / sum of weights: the loss is a (weighted) mean over the batch, and so is its gradient.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from fastbp.kernels.layout import MEAN_SQUARED_ERROR, SCIKIT_LEARN, padded
 from fastbp.kernels.reference._views import gathered, rows
-from fastbp.kernels.reference.activations import exponentials, logistic, softmax_shift
+from fastbp.kernels.reference.activations import exp, exponentials, log, logistic, softmax_shift
 
 
 def _clipped_log(p):
@@ -48,6 +48,17 @@ def sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, index, weights, scale, m,
     else:
         loss = np.maximum(Z, 0) - t * Z + np.log1p(np.exp(-np.abs(Z)))
     dZ[:] = (p - t) * (weight * scale)[:, None]
+    row_loss[:m] = weight * loss.sum(axis=1)
+
+
+@np.errstate(all="ignore")
+def poisson(row_loss, dZ, Z, ld, values, index, weights, scale, m, n):
+    """p = e^z: half the deviance, t ln(t / p) - t + p = t ln t - t z + p - t, summed over outputs, and dZ = p - t."""
+    weight, t = _sample_weights(weights, index, m), gathered(values, n, index[:m], n)
+    Z, dZ = rows(Z, ld, m, n), rows(dZ, ld, m, n)
+    difference = exp(Z) - t
+    loss = np.where(t > 0, t * log(t) - t * Z, 0) + difference
+    dZ[:] = difference * (weight * scale)[:, None]
     row_loss[:m] = weight * loss.sum(axis=1)
 
 

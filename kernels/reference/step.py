@@ -46,6 +46,7 @@ from fastbp.kernels.layout import (
     OUT_LD,
     OWNERS,
     PANEL_ROWS,
+    POISSON,
     RELU,
     SCIKIT_LEARN,
     SCRATCH,
@@ -70,7 +71,7 @@ from fastbp.kernels.reference.activations import (
     softmax_backward,
 )
 from fastbp.kernels.reference.gemm import gemm, gemm_transposed
-from fastbp.kernels.reference.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from fastbp.kernels.reference.losses import poisson, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, transpose_tile
@@ -142,6 +143,8 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
         softmax_cross_entropy(losses, delta, Z, ld, labels, index, weights, scale, m, n, convention)
     elif code == SIGMOID_CROSS_ENTROPY:
         sigmoid_cross_entropy(losses, delta, Z, ld, values, index, weights, scale, m, n, convention)
+    elif code == POISSON:
+        poisson(losses, delta, Z, ld, values, index, weights, scale, m, n)
     else:
         output_forward(Z, ld, m, n, activation)  # from here on Z holds A_L
         squared_error(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention)
