@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import neural_network
 from sklearn.datasets import make_classification, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -202,3 +203,63 @@ def test_float32_is_kept_and_near(problem):
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-3)
     score, expected = ours.score(X, y), theirs.score(X, y)
     assert abs(score - expected) < 0.03
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Counts, and X with its zeros left out
+
+
+COUNTS = np.random.RandomState(2).poisson(np.exp(0.3 * regression(2)[1]))
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+@pytest.mark.parametrize("solver", [*SOLVERS, "lbfgs"])
+def test_poisson(n_targets, solver, monkeypatch):
+    X, y = regression(1)[0] / 3, COUNTS[:, 0] if n_targets == 1 else COUNTS
+    monkeypatch.setitem(PROBLEMS, "counts of a target", ("MLPRegressor", (X, y)))
+    if solver == "lbfgs":
+        theirs, ours, _, _ = pair("counts of a target", loss="poisson", solver="lbfgs", max_iter=30)
+        quietly(theirs.fit, X, y)
+        quietly(ours.fit, X, y)
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-3)
+        assert ours.n_iter_ == theirs.n_iter_
+        return
+    rate = {"learning_rate_init": 0.005} if solver != "adam" else {}
+    options = {"loss": "poisson", **SOLVERS[solver], **rate}
+    for weights, early_stopping, activation in ((None, False, "relu"), (WEIGHTS, True, "tanh")):
+        ours, _ = assert_same_fit(
+            "counts of a target", weights, early_stopping=early_stopping, activation=activation, **options
+        )
+        assert ours.out_activation_ == "exp"
+    for options in ({"warm_start": True, "max_iter": 10}, {}):
+        theirs, ours, _, _ = pair("counts of a target", loss="poisson", **options)
+        for _ in range(3):
+            for estimator in (theirs, ours):
+                quietly(estimator.fit if options else estimator.partial_fit, X, y)
+            assert_same_model(ours, theirs)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array])
+def test_sparse(problem, form, monkeypatch):
+    name, (X, y) = PROBLEMS[problem]
+    X = form(np.where(X > 0.3, X, 0))
+    monkeypatch.setitem(PROBLEMS, "sparse", (name, (X, y)))
+    cases = [
+        {}, {"solver": "sgd", "learning_rate_init": 0.02, "batch_size": 25}, {"early_stopping": True},
+        {"hidden_layer_sizes": (), "shuffle": False}, {"hidden_layer_sizes": (8, 6, 7), "activation": "logistic"},
+        {"hidden_layer_sizes": (60,), "batch_size": 20, "activation": "tanh"},
+    ]  # fmt: skip
+    for options, weights in zip(cases, itertools.cycle((None, WEIGHTS))):
+        assert_same_fit("sparse", weights, max_iter=40, **options)
+    theirs, ours, _, _ = pair("sparse", solver="lbfgs", max_iter=20)
+    for estimator in (theirs, ours):
+        quietly(estimator.fit, X, y)
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-6)
+    theirs, ours, _, _ = pair("sparse")
+    first = {} if "target" in problem else {"classes": np.arange(4) if problem == "multilabel" else np.unique(y)}
+    for k in range(4):
+        for estimator in (theirs, ours):
+            estimator.partial_fit(X[20 * k : 20 * k + 40], y[20 * k : 20 * k + 40], **first)
+        first = {}
+        assert_same_model(ours, theirs)
