@@ -39,6 +39,7 @@ def test_options_have_one_fast_math_flag():
     assert _jit.OPTIONS["error_model"] == "numpy"
     assert _jit.OPTIONS["nogil"] is True
     assert _jit.OPTIONS.keys() == {"fastmath", "error_model", "nogil"}
+    assert [name for name in _jit.PARALLEL.__slots__ if getattr(_jit.PARALLEL, name)] == ["enabled", "prange"]
 
 
 def test_every_dispatcher_has_the_options():
@@ -53,7 +54,7 @@ def test_every_dispatcher_has_the_options():
     for name, dispatcher in dispatchers.items():
         options = dict(dispatcher.targetoptions)
         assert {key: options[key] for key in _jit.OPTIONS} == _jit.OPTIONS, name
-        assert bool(options.get("parallel")) == name.endswith("threaded"), name
+        assert options.get("parallel") is (_jit.PARALLEL if name.endswith("threaded") else None), name
 
 
 IR = """

@@ -18,6 +18,7 @@ from numba.core import types
 from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import register_pass
+from numba.core.cpu import ParallelOptions
 from numba.core.typed_passes import NativeLowering
 from numba.extending import models, overload, register_model
 
@@ -29,16 +30,9 @@ from fastbp.kernels.cpu._threads import parallel_allowed, threads
 # bits between CPU models or hide NaN, and measured no faster.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nsz"}}
 # Two neighbouring parallel loops must stay two regions: the second reads what all threads wrote in the first.
-PARALLEL = {
-    "prange": True,
-    "fusion": False,
-    "comprehension": False,
-    "reduction": False,
-    "inplace_binop": False,
-    "setitem": False,
-    "numpy": False,
-    "stencil": False,
-}
+# Not as a dict: Numba takes the entries out of a dict, and the second function would be compiled with its defaults.
+PARALLEL = ParallelOptions(False)
+PARALLEL.enabled = PARALLEL.prange = True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
