@@ -111,6 +111,26 @@ def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
     return np.ascontiguousarray(y, np.intp)
 
 
+def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) -> Array:
+    """A class label for each sample and block, counted from 0 within the block, as intp."""
+    y, n_blocks = np.asarray(y), len(blocks)
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold integer labels, one for each block, got an array of {y.dtype}")
+    if y.shape != (n_samples, n_blocks):
+        raise ValueError(
+            f"{name} must have the shape ({n_samples}, {n_blocks}), a row for each row of X and a label for each "
+            f"block, got {y.shape}"
+        )
+    for k, size in enumerate(blocks):
+        least, most = y[:, k].min(), y[:, k].max()
+        if least < 0 or most >= size:
+            raise ValueError(
+                f"{name}[:, {k}] must hold labels from 0 to {size - 1}, one for each output of block {k}, got labels "
+                f"from {least} to {most}"
+            )
+    return np.ascontiguousarray(y, np.intp)
+
+
 def targets(y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any, unit_interval: bool = False) -> Array:
     """Target values of shape (n_samples, n_outputs); (n_samples,) will do for one output."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.special import expit
 from fastbp._validation import Array, one_of
 from fastbp._verify import parameter_names, relative_difference
 from fastbp.backends import BACKENDS
-from fastbp.losses import Loss
+from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD
 from fastbp.trainer import Trainer
@@ -107,7 +107,7 @@ def gradient_check(
     """
     weights = [w.astype(np.float64) for w in model.get_weights()]
     # The scikit-learn convention reports another function than the one whose derivative the gradient is
-    exact = Loss(loss.name if isinstance(loss, Loss) else loss)
+    exact = replace(as_loss(loss), convention="exact")
     trainer = Trainer(Sequential._with_weights(model.layers, weights), loss=exact, optimizer=SGD(), backend=backend)
     X, y, sample_weight = trainer._checked(X, y, sample_weight)
     session = trainer._open(X, y, sample_weight, batch_size=X.shape[0])

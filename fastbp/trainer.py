@@ -197,8 +197,8 @@ class Trainer:
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like
-            What the loss takes: integer labels of shape (n_samples,), or values of shape (n_samples, n_outputs), or
-            (n_samples,) for one output.
+            What the loss takes: integer labels of shape (n_samples,), or (n_samples, n_blocks) for a loss with blocks;
+            or values of shape (n_samples, n_outputs), or (n_samples,) for one output.
         epochs : int, default=1
         batch_size : int, default=32
             Rows of a step; the last batch of an epoch may be shorter. More than n_samples is n_samples.

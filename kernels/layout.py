@@ -106,14 +106,18 @@ class Targets(NamedTuple):
 
     Attributes
     ----------
-    labels : ndarray of intp, shape (n_samples,)
+    labels : ndarray of intp, shape (n_samples,) or (n_samples * n_blocks,)
     values : ndarray of real, shape (n_samples * n_outputs,)
     weights : ndarray of real, shape (n_samples,)
+    blocks : ndarray of intp, shape (n_blocks + 1,), or None
+        Where outputs go by blocks with a label each: 0 and the end of each block, (0, 3, 7) for blocks of 3 and 4. None
+        is another type to the compiler, so that only networks with blocks wait for what blocks need.
     """
 
     labels: Array
     values: Array
     weights: Array
+    blocks: Array | None = None
 
 
 def padded(n: int, unit: int = GROUP) -> int:

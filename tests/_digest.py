@@ -23,6 +23,7 @@ from _kernels import DTYPES, Net
 
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
+from fastbp.kernels.cpu import losses as loss_kernels
 from fastbp.kernels.cpu._threads import threading_layer, threads
 from fastbp.kernels.cpu.step import train_steps
 from fastbp.losses import Loss
@@ -97,6 +98,18 @@ def by_backend(n_threads, dtype, optimizer):
     return digest([*session.get_parameters(), *state["first"], *state["second"], losses]), session._threads
 
 
+def of_blocks(dtype):
+    """Digest of losses and gradient of several labels a row; their kernel goes by row, whatever the schedule."""
+    rng, m, n, ld, ends = np.random.default_rng(0), 50, 37, 48, np.array([0, 2, 19, 37])
+    Z, dZ, row_loss = rng.normal(size=m * ld).astype(dtype), np.zeros(m * ld, dtype), np.zeros(m)
+    labels, weights = rng.integers(0, np.diff(ends), (m, 3)).reshape(-1), rng.uniform(0.5, 2, m).astype(dtype)
+    loss_kernels.block_softmax_cross_entropy(
+        row_loss, dZ, Z, ld, labels, ends, rng.permutation(m), weights, dtype(1 / m), m, layout.PYTORCH
+    )
+    assert np.isfinite(row_loss).all() and np.count_nonzero(dZ) == m * n
+    return digest([row_loss, dZ])
+
+
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
@@ -121,7 +134,8 @@ def main():
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
-    print(json.dumps({"config": config, "cases": cases, "backend": backend}))
+    blocks = [of_blocks(dtype) for dtype in DTYPES]
+    print(json.dumps({"config": config, "cases": cases, "backend": backend, "blocks": blocks}))
 
 
 if __name__ == "__main__":

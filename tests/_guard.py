@@ -88,6 +88,12 @@ def elements(dtype, at_end):
             rest = (index, weights, dtype(1), m, n)
             losses.softmax_cross_entropy(row_loss, dZ, Z, ld, labels, *rest, convention)
             losses.sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, *rest, convention)
+            if n > 3:
+                blocks = guarded(np.array([0, 2, n], np.intp), at_end)
+                several = guarded(np.array([[0, n - 3], [1, 0], [1, n - 3]], np.intp), at_end)
+                losses.block_softmax_cross_entropy(
+                    row_loss, dZ, Z, ld, several, blocks, index, weights, dtype(1), m, convention
+                )
             losses.poisson(row_loss, dZ, Z, ld, values, *rest)
             losses.squared_error(row_loss, dZ, Z, ld, values, *rest, layout.MEAN_SQUARED_ERROR, convention)
 
@@ -122,7 +128,7 @@ def training(dtype, at_end):
         )  # fmt: skip
         buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
         X = guarded_rows(net.X, at_end)
-        targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets))
+        targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets[:3]))
         order = read_only(guarded(net.order, at_end))
         rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
         train_steps.serial(step_losses, net.plan, buffers, X, targets, order, rates, net.hyper, 0)

@@ -81,7 +81,7 @@ class Net:
 
     def __init__(
         self, widths, activations, dtype, *, batch, n_rows, loss, n_threads=1, owners=False, weighted=False, seed=0,
-        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, **codes,
+        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, blocks=(), **codes,
     ):  # fmt: skip
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
@@ -103,7 +103,10 @@ class Net:
             arrays += [rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in), 0.1 * rng.normal(size=fan_out)]
         self.pack([array.astype(dtype) for array in arrays])
         labels, values = np.zeros(0, np.intp), np.zeros(0, dtype)
-        if loss == "softmax_cross_entropy":
+        ends = read_only(np.cumsum([0, *blocks], dtype=np.intp)) if blocks else None
+        if blocks:
+            labels = rng.integers(0, blocks, (n_rows, len(blocks))).astype(np.intp).reshape(-1)
+        elif loss == "softmax_cross_entropy":
             labels = rng.integers(0, widths[-1], n_rows).astype(np.intp)
         elif loss == "sigmoid_cross_entropy":
             values = rng.integers(0, 2, n_rows * widths[-1]).astype(dtype)
@@ -118,7 +121,7 @@ class Net:
         if density is not None:
             X[rng.uniform(size=X.size) >= density] = 0
             self.X = compressed(X.reshape(n_rows, -1), self.plan)
-        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)))
+        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends)
         self.order = read_only(rng.permutation(n_rows).astype(np.intp))
         self.hyper = np.array(hyper)
 

@@ -111,6 +111,7 @@ def test_bits_do_not_depend_on_vectors_or_cpu(results, name):
     differing = [case for case, runs in there["cases"].items() if runs != here["cases"][case]]
     assert not differing
     assert there["backend"] == here["backend"]
+    assert there["blocks"] == here["blocks"]
 
 
 def test_digest_tells_cases_apart(results):

@@ -28,8 +28,10 @@ CASES = {
     "one layer of labels": ((40, 69), ("logistic",), "sigmoid_cross_entropy"),
     "exponentials": ((9, 18, 5, 7, 3), ("exp", "logistic", "exp", "identity"), "half_squared_error"),
     "counts": ((12, 33, 3), ("relu", "exp"), "poisson"),
+    "several labels": ((12, 33, 9), ("relu", "identity"), "softmax_cross_entropy"),
     "smallest": ((1, 1), ("tanh",), "half_squared_error"),
 }
+BLOCKS = {"several labels": (3, 4, 2)}
 # Adam's first step is nearly the sign of the gradient: with so large an epsilon it is smooth
 UPDATES = {
     "gradient": {"optimizer": GRADIENT},
@@ -54,7 +56,8 @@ each_way = pytest.mark.parametrize("way", WAYS)
 def net_of(case, dtype, *, batch=13, n_rows=31, **options):
     """31 rows in batches of 13: two whole ones, and one of 5."""
     widths, activations, loss = CASES[case]
-    return Net(widths, activations, dtype, batch=batch, n_rows=n_rows, loss=loss, **options)
+    blocks = BLOCKS.get(case, ())
+    return Net(widths, activations, dtype, batch=batch, n_rows=n_rows, loss=loss, blocks=blocks, **options)
 
 
 def train(net, module=step, *, rate=0.1, taken=0, order=None):
@@ -164,7 +167,7 @@ def test_a_step_is_its_gradient_applied(update, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("case", ["deep", "labels", "counts", "one layer"])
+@pytest.mark.parametrize("case", ["deep", "labels", "counts", "several labels", "one layer"])
 def test_threads_and_owners_change_no_bit(case, dtype):
     alone = net_of(case, dtype, **UPDATES["adam"])
     want = train(alone)

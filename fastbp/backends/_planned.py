@@ -56,15 +56,16 @@ def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, int], Array]:
     return {"optimizer": layout.SGD, "nesterov": int(optimizer.nesterov), "convention": convention}, hyper
 
 
-def as_targets(y: Array, sample_weight: Array | None, real: Any) -> layout.Targets:
+def as_targets(y: Array, sample_weight: Array | None, real: Any, loss: Loss) -> layout.Targets:
     """Targets and weights as kernels take them: flat, and empty where there are none."""
     labels, values = np.zeros(0, np.intp), np.zeros(0, real)
     if y.dtype == np.intp:
-        labels = y
+        labels = y.reshape(-1)
     else:
         values = y.reshape(-1)
     weights = np.zeros(0, real) if sample_weight is None else np.ascontiguousarray(sample_weight, real)
-    return layout.Targets(*(read_only(array) for array in (labels, values, weights)))
+    ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
+    return layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends)
 
 
 def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
@@ -121,7 +122,7 @@ class PlannedSession(Session):
             **loss_codes(loss),
             **codes,
         )
-        self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype)
+        self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype, loss)
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
             layout.aligned_zeros(size, network.dtype),
@@ -174,7 +175,7 @@ class PlannedSession(Session):
             self._kernels, self._network, self._buffers.parameters, X, self._n_threads, **loss_codes(self._loss)
         )
         losses, n_threads = np.empty(n_rows), plan.shares.shape[1] - 1
-        data, targets = as_rows(X), as_targets(y, sample_weight, X.dtype)
+        data, targets = as_rows(X), as_targets(y, sample_weight, X.dtype, self._loss)
         for rows in schedule.blocks(self._network.widths, n_rows, X.dtype.itemsize, density(X)):
             order = read_only(np.arange(rows.start, rows.stop))
             self._kernels.evaluate_rows(losses[rows], plan, buffers, data, targets, order, n_threads=n_threads)

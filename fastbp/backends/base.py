@@ -129,8 +129,8 @@ class Backend(ABC):
         """Lay out parameters, workspace and data for training.
 
         ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous, or in compressed rows; ``y`` is what
-        the loss takes: intp labels of shape (n_samples,), or values of the network's dtype and shape (n_samples,
-        n_outputs).
+        the loss takes: intp labels of shape (n_samples,), or (n_samples, n_blocks) with blocks, or values of the
+        network's dtype and shape (n_samples, n_outputs).
         """
 
     @abstractmethod

@@ -6,8 +6,9 @@ times the row's weight is what the gradient is multiplied by: 1 / sum of weights
 """
 
 import numpy as np
+from numba import types
 
-from fastbp.kernels.cpu._jit import by_dtype, kernel
+from fastbp.kernels.cpu._jit import by_dtype, by_type, kernel
 from fastbp.kernels.cpu.activations import exp, exponentials, log, logistic, softmax_shift
 from fastbp.kernels.cpu.simd import GROUP, group_scale, group_sum, window
 from fastbp.kernels.layout import MEAN_SQUARED_ERROR, SCIKIT_LEARN
@@ -66,6 +67,70 @@ def softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m,
         group_scale(d, z, factor / total, groups)
         d[label] = d[label] - factor
         row_loss[i] = weight * loss
+
+
+@kernel
+def block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, convention):
+    """Several labels a row: the sum over blocks of columns of each block's :func:`softmax_cross_entropy`.
+
+    Blocks start anywhere, so this goes by element, not by groups of 16.
+
+    Parameters
+    ----------
+    labels : 1-D array of intp
+        Row r at labels + r (number of blocks); each counts from 0 within its block.
+    blocks : 1-D array of intp
+        Block k has the columns blocks[k] .. blocks[k + 1].
+    row_loss, dZ, Z, ld, index, weights, scale, m, convention
+        As in :func:`softmax_cross_entropy`, but the padding of dZ is not touched.
+    """
+    real = dZ.dtype.type
+    one, zero, nothing = real(1), real(0), real(-np.inf)
+    n_blocks = blocks.shape[0] - 1
+    for i in range(m):
+        chosen = zero
+        for k in range(n_blocks):
+            width = blocks[k + 1] - blocks[k]
+            z = window(Z, i * ld + blocks[k], width)
+            largest = nothing
+            for q in range(width):
+                largest = z[q] if z[q] > largest else largest
+            for q in range(width):
+                z[q] = z[q] - largest
+            chosen = chosen + z[labels[index[i] * n_blocks + k]]
+        row_loss[i] = chosen
+    exponentials(Z, m * ld)
+    for i in range(m):
+        weight = weights[index[i]] if weights.shape[0] else one
+        factor = weight * scale
+        loss = zero if convention == SCIKIT_LEARN else -real(row_loss[i])
+        for k in range(n_blocks):
+            width, label = blocks[k + 1] - blocks[k], labels[index[i] * n_blocks + k]
+            z, d = window(Z, i * ld + blocks[k], width), window(dZ, i * ld + blocks[k], width)
+            total = zero
+            for q in range(width):
+                total = total + z[q]
+            loss = loss + (_clipped_log(z[label] / total) if convention == SCIKIT_LEARN else log(total))
+            ratio = factor / total
+            for q in range(width):
+                d[q] = z[q] * ratio
+            d[label] = d[label] - factor
+        row_loss[i] = weight * loss
+
+
+def _one_label(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
+    softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+
+
+def _label_for_each_block(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
+    ends = window(blocks, 0, blocks.shape[0])
+    block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, ends, index, weights, scale, m, convention)
+
+
+@by_type
+def label_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
+    """:func:`softmax_cross_entropy` where ``blocks`` is None, else :func:`block_softmax_cross_entropy`."""
+    return _one_label if isinstance(blocks, types.NoneType) else _label_for_each_block
 
 
 @kernel

@@ -19,7 +19,7 @@ from numba import prange
 from fastbp.kernels.cpu._jit import kernel, parallel
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
 from fastbp.kernels.cpu.gemm import gemm, gemm_transposed
-from fastbp.kernels.cpu.losses import poisson, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
@@ -136,7 +136,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     scale = work.dtype.type(scale)
     if code == SOFTMAX_CROSS_ENTROPY:
-        softmax_cross_entropy(losses, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+        label_cross_entropy(losses, dZ, Z, ld, labels, targets.blocks, index, weights, scale, m, n, convention)
     elif code == SIGMOID_CROSS_ENTROPY:
         sigmoid_cross_entropy(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention)
     elif code == POISSON:

@@ -3,6 +3,8 @@
 ``scale`` is 1 / sum of weights: the loss is a (weighted) mean over the batch, and so is its gradient.
 """
 
+import itertools
+
 import numpy as np
 
 from fastbp.kernels.layout import MEAN_SQUARED_ERROR, SCIKIT_LEARN, padded
@@ -35,6 +37,36 @@ def softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m,
     dZ[here, label] -= 1
     dZ *= (weight * scale)[:, None]
     row_loss[:m] = weight * loss
+
+
+@np.errstate(all="ignore")
+def block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, convention):
+    """p = softmax(z) within each block of columns: loss, the sum over blocks of -ln p_t, and dZ = p - onehot(t)."""
+    weight, here = _sample_weights(weights, index, m), np.arange(m)
+    labels = gathered(labels, len(blocks) - 1, index[:m], len(blocks) - 1)
+    spans = [slice(start, end) for start, end in itertools.pairwise(blocks)]
+    logits, dZ = rows(Z, ld, m, blocks[-1]), rows(dZ, ld, m, blocks[-1])
+    for span in spans:
+        logits[:, span] -= np.fmax.reduce(logits[:, span], axis=1, keepdims=True)
+    shifted = [logits[:, span][here, label] for span, label in zip(spans, labels.T, strict=True)]
+    exponentials(Z, m * ld)
+    loss = np.zeros(m, dZ.dtype)
+    for span, label, z in zip(spans, labels.T, shifted, strict=True):
+        e, d = logits[:, span], dZ[:, span]
+        total = e.sum(axis=1)
+        loss += _clipped_log(e[here, label] / total) if convention == SCIKIT_LEARN else np.log(total) - z
+        d[:] = e / total[:, None]
+        d[here, label] -= 1
+        d *= (weight * scale)[:, None]
+    row_loss[:m] = weight * loss
+
+
+def label_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
+    """One label a row where ``blocks`` is None, else one for each block."""
+    if blocks is None:
+        softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+    else:
+        block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, convention)
 
 
 @np.errstate(all="ignore")

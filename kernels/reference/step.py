@@ -71,7 +71,7 @@ from fastbp.kernels.reference.activations import (
     softmax_backward,
 )
 from fastbp.kernels.reference.gemm import gemm, gemm_transposed
-from fastbp.kernels.reference.losses import poisson, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, transpose_tile
@@ -140,7 +140,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     labels, values, weights = targets.labels, targets.values, targets.weights
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     if code == SOFTMAX_CROSS_ENTROPY:
-        softmax_cross_entropy(losses, delta, Z, ld, labels, index, weights, scale, m, n, convention)
+        label_cross_entropy(losses, delta, Z, ld, labels, targets.blocks, index, weights, scale, m, n, convention)
     elif code == SIGMOID_CROSS_ENTROPY:
         sigmoid_cross_entropy(losses, delta, Z, ld, values, index, weights, scale, m, n, convention)
     elif code == POISSON:
