@@ -1,4 +1,4 @@
-"""Compile and cache everything ahead: ``python -m fastbp.warmup [float32] [float64] [--sparse]``, for images and clusters.
+"""Compile and cache ahead, for images and clusters: ``python -m fastbp.warmup [float32] [float64] [--sparse]``.
 
 Both dtypes where none is named. Every entry that training, prediction and evaluation can take is compiled, with threads
 and without; what is in the cache already is only loaded. A sparse X has code of its own.

@@ -69,6 +69,6 @@ def test_warmup_names_a_wrong_dtype(capsys):
 
 def test_warmup_says_where_nothing_can_be_kept(monkeypatch, capsys):
     monkeypatch.setattr(warmup, "show_config", lambda: {"cache_folder": None})
-    monkeypatch.setattr(warmup, "compile_for", lambda dtype: None)
+    monkeypatch.setattr(warmup, "compile_for", lambda dtype, form: None)
     assert warmup.main(["float32"]) == 1
     assert "set NUMBA_CACHE_DIR" in capsys.readouterr().err
