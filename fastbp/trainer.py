@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -221,7 +222,12 @@ class Trainer:
             For data or numbers that cannot be used; the model keeps its state.
         FloatingPointError
             Where the loss or a weight is no longer finite (``on_divergence="raise"``), or ``verify`` finds a
-            disagreement. The model keeps the weights of the last whole epoch.
+            disagreement.
+
+        Notes
+        -----
+        After an error, also one in a callback, the model has the weights of the last whole epoch, or those that a
+        callback has set since. The optimizer's state and ``learning_rate`` are the ones that go with them.
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
         shuffle = flag(shuffle, "shuffle")
@@ -229,7 +235,10 @@ class Trainer:
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
         listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
-        history = self._train(data, validation, epochs, min(batch_size, len(data[0])), shuffle, listeners)
+        with ExitStack() as closing:
+            for listener in listeners:
+                closing.callback(listener.on_close, self)
+            history = self._train(data, validation, epochs, min(batch_size, len(data[0])), shuffle, listeners)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
@@ -281,7 +290,7 @@ class Trainer:
                 learning_rate=self.learning_rate,
                 backend=self.backend,
             )
-        link, usable = self.model.link, True
+        link = self.model.link
         self.model.link, self._stop = self._link, False
         history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
@@ -293,29 +302,25 @@ class Trainer:
                 if shuffle:
                     rows = rows[self._rng.permutation(len(rows))]
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                self.model._weights = weights = session.get_parameters()
+                run.hand_over()
                 if validation is not None:
                     logs["val_loss"] = session.evaluate(*validation)
                 history.append(logs)
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)
-                if self.model._weights is not weights:  # a callback has set others
-                    session.set_parameters(self.model._weights)
                 if self._stop:
                     break
             history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
         except KeyboardInterrupt:
             history.interrupted, history.message = True, f"interrupted {run.place}"
-            # what the chunk under way has made may be no model: then that of the last whole epoch stays
-            usable = self.on_divergence == "ignore" or session.all_finite()
-            if usable:
-                self.model._weights = session.get_parameters()
+            run.cut_short()
         except BaseException:
-            if not history.epochs:
-                self.model.link = link
+            run.go_back()
             raise
-        if usable:
+        finally:
             self._optimizer_state = session.get_optimizer_state()
+            if not run.trained:
+                self.model.link = link
         for listener in listeners:
             listener.on_train_end(self, history)
         return history

@@ -112,6 +112,7 @@ class PlannedSession(Session):
         )
         self._buffers.work[self._plan.header[layout.ONE]] = 1
         self._step = 0
+        self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
         self.set_parameters(parameters)
 
     @property
@@ -180,6 +181,15 @@ class PlannedSession(Session):
         layout.pack(state["first"], first, self._plan.table, self._lanes)
         layout.pack(state["second"], second, self._plan.table, self._lanes)
         self._step = int(state["step"])
+
+    def keep_optimizer_state(self) -> None:
+        _, moments = self._kept
+        np.copyto(moments, self._buffers.moments)
+        self._kept = (self._step, moments)
+
+    def restore_optimizer_state(self) -> None:
+        self._step, moments = self._kept
+        np.copyto(self._buffers.moments, moments)
 
     def all_finite(self) -> bool:
         return bool(np.isfinite(self._buffers.parameters).all())

@@ -102,6 +102,14 @@ class Session(ABC):
         """Take over what :meth:`get_optimizer_state` gave, also from another backend."""
 
     @abstractmethod
+    def keep_optimizer_state(self) -> None:
+        """Copy it within the session: before each epoch, so it must be fast."""
+
+    @abstractmethod
+    def restore_optimizer_state(self) -> None:
+        """Go back to what :meth:`keep_optimizer_state` copied last."""
+
+    @abstractmethod
     def all_finite(self) -> bool:
         """Whether every parameter is finite."""
 
