@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.backends.base import Array, Backend, Network, Session
+from fastbp._validation import Array
+from fastbp.backends.base import Backend, Network, Session
 from fastbp.kernels import layout, schedule
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
@@ -63,14 +64,17 @@ def as_data(X: Array, y: Array | None, sample_weight: Array | None) -> layout.Da
         labels = y
     elif y is not None:
         values = y.reshape(-1)
-    weights = none if sample_weight is None else np.ascontiguousarray(sample_weight, real)
+    weights = none if sample_weight is None else np.asarray(sample_weight, real)
     # one signature for all callers: a read-only array is another type to Numba
     return layout.Data(*(read_only(array) for array in (X.reshape(-1), labels, values, weights)))
 
 
 def read_only(array: Array) -> Array:
-    """A view that cannot be written through, of numpy's own array type: a memory map is another type to Numba."""
-    view = np.asarray(array).view()
+    """A view that cannot be written through, contiguous and aligned, of numpy's own array type.
+
+    A memory map is another type to Numba. An array that is not aligned is none: compiled code takes it for aligned.
+    """
+    view = np.require(np.asarray(array), requirements=["C", "A"]).view()
     view.flags.writeable = False
     return view
 
@@ -120,9 +124,9 @@ class PlannedSession(Session):
         return self._plan.shares.shape[1] - 1
 
     def train(self, rows: Array, learning_rates: Array) -> Array:
-        losses = np.empty(len(learning_rates))
+        losses, rates = np.empty(len(learning_rates)), np.array(learning_rates, float)  # writable: one signature
         self._kernels.train_steps(
-            losses, self._plan, self._buffers, self._data, read_only(rows), learning_rates, self._hyper, self._step,
+            losses, self._plan, self._buffers, self._data, read_only(rows), rates, self._hyper, self._step,
             n_threads=self._threads,
         )  # fmt: skip
         self._step += len(learning_rates)
@@ -146,9 +150,6 @@ class PlannedSession(Session):
             flat, self._plan, self._buffers, self._hyper, float(learning_rate), self._step + 1, float(n_rows)
         )
         self._step += 1
-
-    def predict(self, X: Array, *, raw: bool = False) -> Array:
-        return _predict(self._kernels, self._network, self._buffers.parameters, X, raw, self._n_threads)
 
     def evaluate(self, X: Array, y: Array, sample_weight: Array | None = None) -> float:
         plan, buffers = _prediction(
@@ -215,15 +216,11 @@ def _prediction(
     return plan, layout.Buffers(parameters, none, work, np.zeros(int(plan.header[layout.BATCH])))
 
 
-def _predict(
-    kernels: Kernels, network: Network, parameters: Array | list[Array], X: Array, raw: bool, n_threads: int
-) -> Array:
+def _predict(kernels: Kernels, network: Network, parameters: list[Array], X: Array, raw: bool, n_threads: int) -> Array:
     if raw:
         network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
-    packed = None if isinstance(parameters, list) else parameters
-    plan, buffers = _prediction(kernels, network, packed, len(X), n_threads)
-    if isinstance(parameters, list):
-        layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
+    plan, buffers = _prediction(kernels, network, None, len(X), n_threads)
+    layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
     out = np.empty((len(X), network.widths[-1]), network.dtype)
     flat, n_threads = read_only(X.reshape(-1)), plan.shares.shape[1] - 1
     for rows in schedule.blocks(network.widths, len(X), X.itemsize):

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastbp._validation import Array
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,6 @@ class Session(ABC):
             Loss of each batch before its update, as the loss and the optimizer's convention report it. Not checked
             for being finite.
         """
-
-    @abstractmethod
-    def predict(self, X: Array, *, raw: bool = False) -> Array:
-        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
 
     @abstractmethod
     def evaluate(self, X: Array, y: Array, sample_weight: Array | None = None) -> float:
@@ -149,4 +143,4 @@ class Backend(ABC):
         raw: bool = False,
         n_threads: int | None = None,
     ) -> Array:
-        """Outputs of a network that is not being trained."""
+        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
