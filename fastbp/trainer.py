@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from fastbp._run import Run
-from fastbp._validation import Array, flag, matrix, one_of, real_number, sample_weights, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.losses import Loss, as_loss
-from fastbp.model import Sequential
+from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
@@ -145,8 +144,7 @@ class Trainer:
         verify: bool = False,
         on_divergence: str = "raise",
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise TypeError(f"model must be a fastbp.Sequential, got {model!r}")
+        model = as_sequential(model)
         optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(optimizer, SGD | Adam):
             raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
@@ -157,7 +155,7 @@ class Trainer:
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
         self.learning_rate = float(optimizer.learning_rate)
-        self._rng = check_random_state(random_state)
+        self._rng = as_random_state(random_state)
         self._optimizer_state: dict[str, Any] | None = None
         self._stop = False
 
