@@ -14,8 +14,9 @@ def show_config() -> dict[str, Any]:
     dict
         ``fastbp``, ``numpy``, ``numba``, ``llvmlite``, ``scikit-learn``: versions. ``cpu_name``: the CPU model that is
         compiled for, in LLVM's words. ``vector_bits``: width of the vectors in use. ``fma``: whether the CPU has fused
-        multiply-add. ``threads``: what ``n_threads=None`` stands for. ``threading_layer``: Numba's, or None as long as
-        no parallel region has run. ``cache_folder``: where compiled code is kept, or None. ``gpu``: name, or None.
+        multiply-add. ``cpus``: processors of the machine. ``threads``: what ``n_threads=None`` stands for.
+        ``threading_layer``: Numba's, or None as long as no parallel region has run. ``cache_folder``: where compiled
+        code is kept, or None. ``gpu``: name, or None.
 
     Examples
     --------

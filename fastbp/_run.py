@@ -24,7 +24,10 @@ CHUNK_SECONDS = 0.2
 
 @contextmanager
 def ctrl_c_waits() -> Iterator[None]:
-    """Within the block, Ctrl-C is noted; it is answered at its end, so that what the block does is done whole."""
+    """Within the block, Ctrl-C is noted; it is answered at its end, so that what the block does is done whole.
+
+    Also at the end that an error in the block makes.
+    """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
@@ -35,12 +38,16 @@ def ctrl_c_waits() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-    if noted:
-        previous(*noted[0])
+        if noted:
+            previous(*noted[0])
 
 
 class Run:
-    """The steps of one call of ``fit``, chunk after chunk."""
+    """The steps of one call of ``fit``, chunk after chunk, and what is left where they are cut short.
+
+    The model's weights are those of the last whole epoch, or what a callback has set since. The optimizer's state and
+    the learning rate that go with them are kept here while an epoch is under way.
+    """
 
     def __init__(
         self, trainer: Trainer, session: Session, batch_size: int, n_steps: int, listeners: Sequence[Callback]
@@ -48,6 +55,9 @@ class Run:
         self._trainer, self._session, self._listeners = trainer, session, listeners
         self._batch, self.n_steps = batch_size, n_steps
         self._chunk, self._epoch, self._done = 1, 0, 0
+        self._shared = trainer.model._weights  # what the model and the session both had last
+        self._in_epoch, self._in_chunk, self._rate = False, False, trainer.learning_rate
+        self.trained = False  # whether the model has had weights from here
 
     @property
     def place(self) -> str:
@@ -56,7 +66,9 @@ class Run:
 
     def epoch(self, epoch: int, rows: Array) -> float:
         """All steps of an epoch; the mean loss of its rows."""
-        self._epoch, self._done, total = epoch, 0, 0.0
+        self._take_over()
+        self._keep()
+        self._epoch, self._done, self._in_epoch, total = epoch, 0, True, 0.0
         while self._done < self.n_steps:
             first = self._done
             n_steps = min(self._chunk, self.n_steps - first)
@@ -64,8 +76,10 @@ class Run:
             rates = np.full(n_steps, self._trainer.learning_rate)
             start = time.perf_counter()
             with ctrl_c_waits():
+                self._in_chunk = True
                 losses = self._session.train(here, rates)
                 self._done += n_steps
+                self._in_chunk = False
             # the first chunk may hold the compilation, so it only grows by and by
             wanted = CHUNK_SECONDS / max((time.perf_counter() - start) / n_steps, 1e-9)
             self._chunk = max(1, min(int(wanted), 8 * self._chunk))
@@ -77,7 +91,41 @@ class Run:
                 self._check(losses, first)
             for listener in self._listeners:
                 listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": chunk_loss / len(here)})
+            self._take_over()
         return total / len(rows)
+
+    def hand_over(self) -> None:
+        """Give the model the weights of the session, at the end of an epoch."""
+        weights = self._session.get_parameters()
+        # no call in between that Ctrl-C could cut short
+        self._trainer.model._weights = self._shared = weights
+        self._in_epoch, self.trained = False, True
+
+    def cut_short(self) -> None:
+        """After Ctrl-C, keep what was done; what is no model goes back as after an error."""
+        if self._in_chunk or not (self._trainer.on_divergence == "ignore" or self._session.all_finite()):
+            self.go_back()
+        elif self._trainer.model._weights is self._shared:  # otherwise a callback has set others
+            self.hand_over()
+
+    def go_back(self) -> None:
+        """After an error, put the optimizer's state and the learning rate beside the weights that the model has."""
+        if self._in_epoch:
+            self._session.restore_optimizer_state()
+            self._trainer.learning_rate = self._rate
+
+    def _take_over(self) -> None:
+        """Go on from the weights that a callback has set."""
+        weights = self._trainer.model._weights
+        if weights is not self._shared:
+            self._session.set_parameters(weights)
+            self._keep()
+            self._shared = weights
+
+    def _keep(self) -> None:
+        # A flat copy: 2 us of an epoch of 1.1 ms (64-100-10 on digits), 60 us in the shape of the parameters
+        self._session.keep_optimizer_state()
+        self._rate = self._trainer.learning_rate
 
     def _check(self, losses: Array, first: int) -> None:
         """Raise where a loss of the chunk or a weight after it is not finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,9 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 
 Array = NDArray[Any]
+
+
+def shown(value: Any) -> str:
+    """``value`` as messages show it: not longer than a line, and whatever its ``repr`` does.
+
+    >>> shown(2.5), len(shown(10**400)), shown(10**5000)  # Python writes no integer of more than 4300 digits
+    ('2.5', 83, '<int>')
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:80]}..."
 
 
 def one_of(value: Any, options: Sequence[str], name: str) -> str:
@@ -24,17 +38,20 @@ def one_of(value: Any, options: Sequence[str], name: str) -> str:
     ValueError: activation must be one of 'identity', 'relu', got 'relu6'
     """
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {shown(value)}")
     return value
 
 
 def whole_number(value: Any, name: str, *, least: int = 1) -> int:
     """``value`` as an int, where it is a whole number of at least ``least``."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer of at least {least}, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
+        raise TypeError(f"{name} must be an integer of at least {least}, got {shown(value)}")
+    number = int(value)
+    if number < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {shown(value)}")
+    if number > sys.maxsize:
+        raise ValueError(f"{name} must be an integer of at most {sys.maxsize}, got {shown(value)}")
+    return number
 
 
 def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.inf, positive: bool = False) -> float:
@@ -42,51 +59,84 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
     expected = f"a number {'above' if positive else 'of at least'} {least:g}"
     expected += f" and below {below:g}" if np.isfinite(below) else ""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{name} must be {expected}, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be {expected} that a float can hold, got {shown(value)}") from None
     if not ((least < number if positive else least <= number) and number < below):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")
     return number
 
 
 def flag(value: Any, name: str) -> bool:
     """``value`` as a bool."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def real_dtype(value: Any) -> np.dtype[Any]:
     """float32 or float64 as a dtype."""
-    # for numpy None is a name of float64
+    # for numpy None is a name of float64, and "f4,(" a SyntaxError
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-        with suppress(TypeError):
+        with suppress(Exception):
             if value is not None and np.dtype(value) == dtype:
                 return dtype
-    raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
+    raise ValueError(f"dtype must be 'float32' or 'float64', got {shown(value)}")
 
 
-def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Array:
-    """A finite C-contiguous matrix of ``dtype`` with at least one row; compressed rows where X is sparse.
+def as_random_state(value: Any) -> np.random.RandomState:
+    """The generator that a user's ``random_state`` stands for."""
+    try:
+        return check_random_state(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "
+            f"{shown(value)}"
+        ) from None
+
+
+def check_real(array: Array) -> None:
+    """Raise a TypeError for strings, dates, records and complex numbers, which NumPy would turn into real numbers."""
+    what = f"an array of {array.dtype}"
+    refused = array.dtype.kind in "cmMSTUV"
+    if array.dtype.kind == "O" and not sparse.issparse(array):
+        for value in array.flat:
+            if isinstance(value, str | bytes | complex | np.complexfloating | np.datetime64 | np.timedelta64):
+                refused, what = True, f"{shown(value)} in {what}"
+                break
+    if refused:
+        raise TypeError(f"it must hold real numbers, got {what}")
+
+
+def real_array(value: Any, name: str, *, dtype: Any, **options: Any) -> Array:
+    """A finite C-contiguous and aligned array of ``dtype``; ``options`` are those of scikit-learn's ``check_array``.
 
     Raises
     ------
     ValueError, TypeError
-        Naming the argument, for what has not two dimensions, no rows, another number of columns, or values that are
-        not finite numbers.
+        Naming the argument.
     """
+    anything: dict[str, Any] = {
+        "dtype": None, "ensure_2d": False, "allow_nd": True, "ensure_all_finite": False, "ensure_min_samples": 0,
+    }  # fmt: skip
     try:
+        array = value if isinstance(value, np.ndarray) or sparse.issparse(value) else check_array(value, **anything)
+        check_real(array)
         with np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
-            X = check_array(X, dtype=dtype, order="C", input_name=name, accept_sparse="csr")
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name} is not usable: {error}") from None
-    if n_columns is not None and X.shape[1] != n_columns:
-        raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {X.shape}")
-    return as_rows(X)
+            array = check_array(array, dtype=dtype, order="C", input_name=name, **options)
+    except OverflowError:
+        raise ValueError(f"{name} is not usable: it holds a number too large for {np.dtype(dtype)}") from None
+    except TypeError as error:
+        raise TypeError(f"{name} is not usable: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not usable: {error}") from None
+    return as_rows(array)
 
 
 def as_rows(X: Any) -> Any:
-    """A checked matrix as backends take it: C-contiguous and aligned, or in rows with ascending columns, each once."""
+    """A checked array as backends take it: C-contiguous and aligned, or in rows with ascending columns, each once."""
     if not sparse.issparse(X):
         return np.require(X, requirements=["C", "A"])
     X = sparse.csr_array(X)
@@ -96,9 +146,27 @@ def as_rows(X: Any) -> Any:
     return X
 
 
+def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Array:
+    """A finite, C-contiguous and aligned matrix of ``dtype`` with at least one row; compressed rows of a sparse X.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, for what has not two dimensions, no rows, another number of columns, or values that are
+        not finite numbers.
+    """
+    X = real_array(X, name, dtype=dtype, accept_sparse="csr")
+    if n_columns is not None and X.shape[1] != n_columns:
+        raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {X.shape}")
+    return X
+
+
 def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
     """Class labels 0 .. n_classes - 1, one a sample, as intp."""
-    y = np.asarray(y)
+    try:
+        y = np.asarray(y)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not usable as labels, one for each row of X: {error}") from None
     if y.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer labels from 0 to {n_classes - 1}, got an array of {y.dtype}")
     if y.shape != (n_samples,):
@@ -108,7 +176,7 @@ def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
             f"{name} must hold labels from 0 to {n_classes - 1}, one for each output, got labels from {y.min()} to "
             f"{y.max()}"
         )
-    return np.ascontiguousarray(y, np.intp)
+    return np.require(y, np.intp, ["C", "A"])
 
 
 def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) -> Array:
@@ -128,16 +196,12 @@ def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) 
                 f"{name}[:, {k}] must hold labels from 0 to {size - 1}, one for each output of block {k}, got labels "
                 f"from {least} to {most}"
             )
-    return np.ascontiguousarray(y, np.intp)
+    return np.require(y, np.intp, ["C", "A"])
 
 
 def targets(y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any, unit_interval: bool = False) -> Array:
     """Target values of shape (n_samples, n_outputs); (n_samples,) will do for one output."""
-    try:
-        with np.errstate(over="ignore"):
-            y = check_array(y, dtype=dtype, order="C", ensure_2d=False, input_name=name)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name} is not usable: {error}") from None
+    y = real_array(y, name, dtype=dtype, ensure_2d=False)
     if y.shape != (n_samples, n_outputs) and not (n_outputs == 1 and y.shape == (n_samples,)):
         raise ValueError(
             f"{name} must have the shape ({n_samples}, {n_outputs}), a row for each row of X and a column for each "
@@ -145,22 +209,18 @@ def targets(y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any, un
         )
     if unit_interval and not (y.min() >= 0 and y.max() <= 1):
         raise ValueError(f"{name} must lie between 0 and 1 for this loss, got values from {y.min()} to {y.max()}")
-    return np.require(y.reshape(n_samples, n_outputs), requirements=["C", "A"])
+    return y.reshape(n_samples, n_outputs)
 
 
 def sample_weights(weights: Any, name: str, *, n_samples: int, dtype: Any) -> Array | None:
     """Non-negative weights with a positive sum, one a sample, or None."""
     if weights is None:
         return None
-    try:
-        with np.errstate(over="ignore"):
-            weights = check_array(weights, dtype=dtype, order="C", ensure_2d=False, input_name=name)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name} is not usable: {error}") from None
+    weights = real_array(weights, name, dtype=dtype, ensure_2d=False)
     if weights.shape != (n_samples,):
         raise ValueError(
             f"{name} must have the shape ({n_samples},), one weight for each row of X, got {weights.shape}"
         )
     if weights.min() < 0 or weights.sum(dtype=float) <= 0:
         raise ValueError(f"{name} must be at least 0 and not all 0, got values from {weights.min()} to {weights.max()}")
-    return np.require(weights, requirements=["C", "A"])
+    return weights

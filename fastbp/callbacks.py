@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 class Callback:
     """Base class of callbacks: override what you need.
 
-    An epoch's callbacks see the model with the weights of that epoch; with ``set_weights`` they may change them, and
-    training goes on from there. ``trainer.stop()`` ends the training after the
-    epoch. An exception in a callback ends it at once; the model keeps the weights of the last whole epoch.
+    ``trainer.model`` has the weights of the last whole epoch: after an epoch these are its own, within an epoch those
+    from before it. Any callback may change them with ``trainer.model.set_weights``, and training goes on from there.
+    ``trainer.stop()`` ends the training after the epoch. An exception in a callback ends it at once; the model keeps
+    the weights of the last whole epoch, or those that a callback has set since.
 
     Examples
     --------
@@ -36,6 +37,9 @@ class Callback:
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         """After the last epoch, also after one that Ctrl-C cut short. Not after an error."""
+
+    def on_close(self, trainer: Trainer) -> None:
+        """At the very end, also after an error, even one before ``on_train_begin``: close what you have opened."""
 
 
 class ProgressBar(Callback):
@@ -65,5 +69,7 @@ class ProgressBar(Callback):
         shown = {name: f"{value:.4g}" for name, value in logs.items() if name.endswith("loss")}
         self._bar.set_postfix(shown, refresh=False)
 
-    def on_train_end(self, trainer: Trainer, history: History) -> None:
-        self._bar.close()
+    def on_close(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from fastbp._validation import Array, one_of
+from fastbp._validation import Array, one_of, shown
 from fastbp._verify import parameter_names, relative_difference
 from fastbp.backends import BACKENDS
 from fastbp.losses import Loss, as_loss
-from fastbp.model import Sequential
+from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD
 from fastbp.trainer import Trainer
 
@@ -105,7 +105,7 @@ def gradient_check(
     >>> fastbp.gradient_check(model, "softmax_cross_entropy", X, y).max_relative_error < 1e-6
     True
     """
-    weights = [w.astype(np.float64) for w in model.get_weights()]
+    weights = [w.astype(np.float64) for w in as_sequential(model).get_weights()]
     # The scikit-learn convention reports another function than the one whose derivative the gradient is
     exact = replace(as_loss(loss), convention="exact")
     trainer = Trainer(Sequential._with_weights(model.layers, weights), loss=exact, optimizer=SGD(), backend=backend)
@@ -164,7 +164,7 @@ def compare_backends(
     y: Any,
     *,
     sample_weight: Any = None,
-    backends: Sequence[str] = ("reference", "cpu"),
+    backends: Iterable[str] = ("reference", "cpu"),
 ) -> BackendComparison:
     """Compare loss and gradients of several backends with those of the first one, in the model's dtype.
 
@@ -195,10 +195,15 @@ def compare_backends(
     >>> fastbp.compare_backends(model, "mean_squared_error", X, X[:, 0]).max_relative_difference < 1e-5
     True
     """
-    if isinstance(backends, str) or len(backends) < 2:
-        raise ValueError(f"backends must name at least two of {', '.join(map(repr, BACKENDS))}, got {backends!r}")
+    model, expected = as_sequential(model), f"backends must name at least two of {', '.join(map(repr, BACKENDS))}"
+    try:
+        names = () if isinstance(backends, str) else tuple(backends)
+    except TypeError:
+        raise TypeError(f"{expected}, got {shown(backends)}") from None
+    if len(names) < 2:
+        raise ValueError(f"{expected}, got {shown(backends)}")
     results = []
-    for name in backends:
+    for name in names:
         one_of(name, BACKENDS, "backends")
         trainer = Trainer(
             Sequential._with_weights(model.layers, model.get_weights()), loss=loss, optimizer=SGD(), backend=name
@@ -208,4 +213,4 @@ def compare_backends(
     differences = {"loss": max(relative_difference(np.array(loss), np.array(first_loss)) for loss, _ in others)}
     for k, name in enumerate(parameter_names(len(first_gradients))):
         differences[name] = max(relative_difference(g[k], first_gradients[k]) for _, g in others)
-    return BackendComparison(tuple(backends), differences)
+    return BackendComparison(names, differences)

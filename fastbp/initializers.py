@@ -8,12 +8,11 @@ the half that a ReLU takes away: Var W = 2 / fan_in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fastbp._validation import Array
+
 Initializer = Callable[[np.random.RandomState, int, int, str], tuple[Array, Array]]
 
 

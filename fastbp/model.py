@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
-from fastbp._validation import Array, flag, matrix, real_dtype, whole_number
+from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
 from fastbp.initializers import INITIALIZERS
 from fastbp.layers import Dense
@@ -41,7 +43,7 @@ class Sequential:
     Raises
     ------
     TypeError, ValueError
-        For what is not a layer, sizes below 1, or another dtype.
+        For what is not a layer, sizes below 1 or beyond the memory of the machine, or another dtype.
 
     Examples
     --------
@@ -60,7 +62,8 @@ class Sequential:
         self.n_features = whole_number(n_features, "n_features")
         self.dtype = real_dtype(dtype)
         self.link = self.layers[-1].activation
-        rng = check_random_state(random_state)
+        _check_size(self._network)
+        rng = as_random_state(random_state)
         weights: list[Array] = []
         for layer, fan_in in zip(self.layers, self._network.widths, strict=False):
             weights += INITIALIZERS[layer.initializer](rng, fan_in, layer.units, layer.activation)
@@ -110,10 +113,16 @@ class Sequential:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             For another number of arrays, other shapes, or values that are not finite; the model keeps its weights.
         """
-        shapes, given = self._network.shapes, list(weights)
+        shapes = self._network.shapes
+        try:
+            given = list(weights)
+        except TypeError:
+            raise TypeError(
+                f"weights must be a sequence of {len(shapes)} arrays (W1, b1, W2, b2, ...), got {shown(weights)}"
+            ) from None
         if len(given) != len(shapes):
             raise ValueError(
                 f"weights must be {len(shapes)} arrays (W1, b1, W2, b2, ...), two a layer, got {len(given)}"
@@ -122,9 +131,10 @@ class Sequential:
         for k, (value, shape) in enumerate(zip(given, shapes, strict=True)):
             name = f"weights[{k}] ({'Wb'[k % 2]}{k // 2 + 1})"
             try:
+                check_real(np.asarray(value))
                 with np.errstate(over="ignore"):
                     array = np.array(value, self.dtype, order="C")
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"{name} must be an array of numbers of shape {shape}: {error}") from None
             if array.shape != shape:
                 raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
@@ -157,6 +167,27 @@ class Sequential:
         X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features)
         n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         return get_backend(backend).predict(self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads)
+
+
+def as_sequential(model: Any) -> Sequential:
+    """The model, where it is one."""
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model must be a fastbp.Sequential, got {shown(model)}")
+    return model
+
+
+def _check_size(network: Network) -> None:
+    """Raise a ValueError for a network that this machine cannot hold."""
+    n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(network.widths))
+    needed, memory = n_parameters * (8 + network.dtype.itemsize), sys.maxsize  # they are drawn in float64
+    with suppress(AttributeError, OSError, ValueError):  # not every system tells
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"n_features and the units of layers ({'-'.join(map(str, network.widths))}) make {n_parameters:.2g} "
+            f"parameters, which take {needed / 2**30:.2g} GiB; the machine has {memory / 2**30:.2g} GiB: make the "
+            "layers smaller"
+        )
 
 
 def _checked(layers: Any) -> tuple[Dense, ...]:

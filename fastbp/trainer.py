@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from fastbp._run import Run
-from fastbp._validation import Array, flag, matrix, one_of, real_number, sample_weights, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.losses import Loss, as_loss
-from fastbp.model import Sequential
+from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
@@ -144,8 +144,7 @@ class Trainer:
         verify: bool = False,
         on_divergence: str = "raise",
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise TypeError(f"model must be a fastbp.Sequential, got {model!r}")
+        model = as_sequential(model)
         optimizer = Adam() if optimizer is None else optimizer
         if not isinstance(optimizer, SGD | Adam):
             raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
@@ -156,7 +155,7 @@ class Trainer:
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
         self.learning_rate = float(optimizer.learning_rate)
-        self._rng = check_random_state(random_state)
+        self._rng = as_random_state(random_state)
         self._optimizer_state: dict[str, Any] | None = None
         self._stop = False
 
@@ -226,7 +225,12 @@ class Trainer:
             For data or numbers that cannot be used; the model keeps its state.
         FloatingPointError
             Where the loss or a weight is no longer finite (``on_divergence="raise"``), or ``verify`` finds a
-            disagreement. The model keeps the weights of the last whole epoch.
+            disagreement.
+
+        Notes
+        -----
+        After an error, also one in a callback, the model has the weights of the last whole epoch, or those that a
+        callback has set since. The optimizer's state and ``learning_rate`` are the ones that go with them.
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
         shuffle = flag(shuffle, "shuffle")
@@ -234,7 +238,10 @@ class Trainer:
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
         listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
-        history = self._train(data, validation, epochs, min(batch_size, data[0].shape[0]), shuffle, listeners)
+        with ExitStack() as closing:
+            for listener in listeners:
+                closing.callback(listener.on_close, self)
+            history = self._train(data, validation, epochs, min(batch_size, data[0].shape[0]), shuffle, listeners)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
@@ -287,7 +294,7 @@ class Trainer:
                 learning_rate=self.learning_rate,
                 backend=self.backend,
             )
-        link, usable = self.model.link, True
+        link = self.model.link
         self.model.link, self._stop = self._link, False
         history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
@@ -299,29 +306,25 @@ class Trainer:
                 if shuffle:
                     rows = rows[self._rng.permutation(len(rows))]
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                self.model._weights = weights = session.get_parameters()
+                run.hand_over()
                 if validation is not None:
                     logs["val_loss"] = session.evaluate(*validation)
                 history.append(logs)
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)
-                if self.model._weights is not weights:  # a callback has set others
-                    session.set_parameters(self.model._weights)
                 if self._stop:
                     break
             history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
         except KeyboardInterrupt:
             history.interrupted, history.message = True, f"interrupted {run.place}"
-            # what the chunk under way has made may be no model: then that of the last whole epoch stays
-            usable = self.on_divergence == "ignore" or session.all_finite()
-            if usable:
-                self.model._weights = session.get_parameters()
+            run.cut_short()
         except BaseException:
-            if not history.epochs:
-                self.model.link = link
+            run.go_back()
             raise
-        if usable:
+        finally:
             self._optimizer_state = session.get_optimizer_state()
+            if not run.trained:
+                self.model.link = link
         for listener in listeners:
             listener.on_train_end(self, history)
         return history

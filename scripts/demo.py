@@ -111,12 +111,30 @@ def draw(plt: Any, path: Path, losses: list[float], accuracies: list[float], sec
     plt.close(figure)
 
 
+def positive(text: str) -> int:
+    """A command-line argument that is an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def picture(text: str) -> Path:
+    """A command-line argument that is a file which can be written."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder: give the name of a file, such as {path / 'demo.png'}")
+    return path
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; the exit status."""
     parser = argparse.ArgumentParser(description="Train on digits, check against the reference, time the peers.")
-    parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("demo.png"), help="the picture (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive, default=60, help="default: %(default)s")
+    parser.add_argument("--rounds", type=positive, default=5, help="timed runs of each (default: %(default)s)")
+    parser.add_argument("--out", type=picture, default=Path("demo.png"), help="the picture (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
         import matplotlib

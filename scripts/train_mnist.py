@@ -159,13 +159,31 @@ def positive(text: str) -> int:
     return value
 
 
+def seed(text: str) -> int:
+    """A command-line argument that can seed a random state."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**32 - 1")
+    return value
+
+
+def folder(text: str) -> Path:
+    """A command-line argument that is a folder, or can become one."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file: give a folder")
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} does not exist: make it first")
+    return path
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the script; the exit status."""
     parser = argparse.ArgumentParser(description="Train 784-128-10 on MNIST.")
     parser.add_argument("--data", type=Path, help="an .npz file (default: fetch MNIST from OpenML)")
     parser.add_argument("--epochs", type=positive, default=DEFAULT_EPOCHS, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for the pictures (default: the current one)")
+    parser.add_argument("--seed", type=seed, default=DEFAULT_SEED, help="default: %(default)s")
+    parser.add_argument("--out", type=folder, default=Path(), help="folder for the pictures (default: the current one)")
     args = parser.parse_args(argv)
     try:
         import matplotlib
@@ -174,7 +192,10 @@ def main(argv: list[str] | None = None) -> int:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --out: {args.out} cannot be made: {error.strerror}")
     x_train, y_train, x_test, y_test = load_npz(args.data) if args.data else fetch()
     cut = len(x_train) - len(x_train) // HELD_OUT
     X, X_val = to_inputs(x_train[:cut]), to_inputs(x_train[cut:])

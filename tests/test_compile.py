@@ -398,3 +398,21 @@ def test_code_in_a_folder_of_somebody_else_is_not_read(tmp_path, monkeypatch, fo
     monkeypatch.setattr(Path, "stat", stat_of)
     readable, writable = _cache._folders.__wrapped__()
     assert ours not in readable and writable != ours
+
+
+def test_a_user_without_a_name_has_a_folder(tmp_path, monkeypatch):
+    """No terminal to ask for the login, no HOME, no entry in passwd: the temporary folder is left."""
+
+    def fails(*arguments):
+        raise OSError("no terminal")
+
+    monkeypatch.setattr(os, "getlogin", fails, raising=False)
+    monkeypatch.delattr(os, "getuid", raising=False)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(_cache.AppDirs, "user_cache_dir", "~/.cache/fastbp")  # what expanduser leaves
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (folder,), writable = _cache._folders.__wrapped__()
+    assert folder == writable and folder.is_relative_to(tmp_path) and not (tmp_path / "~").exists()
+    monkeypatch.setattr(tempfile, "gettempdir", fails)
+    assert _cache._folders.__wrapped__() == ([], None)

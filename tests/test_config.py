@@ -30,6 +30,8 @@ def test_show_config_prints_what_it_returns(capsys):
     assert config["vector_bits"] in (128, 256, 512)
     assert 1 <= config["threads"] <= config["cpus"]
     assert config["threading_layer"] in (None, "tbb", "omp", "workqueue")
+    for key in config:
+        assert f"``{key}``" in fastbp.show_config.__doc__
     for key in ("numpy", "llvmlite", "scikit-learn", "cpu_name", "fma", "cache_folder", "gpu"):
         assert key in config
 

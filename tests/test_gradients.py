@@ -100,6 +100,13 @@ def test_comparison_names_arrays_and_backends():
     for backends in ("cpu", ["cpu"], ["cpu", "gpu"]):
         with pytest.raises(ValueError, match="backends must"):
             fastbp.compare_backends(model, "mean_squared_error", X, y, backends=backends)
+    named = (name for name in ("cpu", "reference"))
+    assert fastbp.compare_backends(model, "mean_squared_error", X, y, backends=named).backends == ("cpu", "reference")
+    with pytest.raises(TypeError, match="backends must name at least two of 'cpu', 'reference', got 5"):
+        fastbp.compare_backends(model, "mean_squared_error", X, y, backends=5)
+    for check in (fastbp.compare_backends, fastbp.gradient_check):
+        with pytest.raises(TypeError, match=r"model must be a fastbp.Sequential, got None"):
+            check(None, "mean_squared_error", X, y)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

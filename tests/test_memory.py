@@ -81,18 +81,23 @@ def unaligned_columns(array):  # a view of another array's columns, made contigu
     wide = np.concatenate([array.reshape(len(array), -1)] * 2, axis=1)
     return np.ascontiguousarray(wide[:, : wide.shape[1] // 2]).reshape(array.shape)
 
+def unaligned(array):
+    return np.frombuffer(b"\\0" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+
 FORMS = {
     "writable": np.copy,
     "read-only": read_only,
     "Fortran order turned C": lambda array: np.ascontiguousarray(np.asfortranarray(array)),
     "memory map": mapped,
     "columns": unaligned_columns,
+    "not aligned": unaligned,
+    "every other row": lambda array: np.repeat(array, 2, axis=0)[::2],
 }
 LOSSES = (("softmax_cross_entropy", "softmax"), ("sigmoid_cross_entropy", "logistic"),
           ("mean_squared_error", "identity"))
 rng = np.random.default_rng(0)
 orders = [rng.permutation(60), np.arange(60), read_only(np.arange(60)), np.arange(60)[7:30], np.arange(60)[::2].copy(),
-          rng.integers(0, 60, 41)]
+          rng.integers(0, 60, 41), unaligned(np.arange(60)), np.arange(60)[::2]]
 for dtype, (form, change) in itertools.product(("float32", "float64"), FORMS.items()):
     # wide enough for two threads
     for (loss, link), optimizer, n_threads in itertools.product(LOSSES, (SGD(momentum=0.9), Adam()), (1, 2)):
@@ -107,10 +112,10 @@ for dtype, (form, change) in itertools.product(("float32", "float64"), FORMS.ite
         )
         assert session._threads == n_threads, "the cost model chose otherwise"
         for order in orders:
-            session.train(order.astype(np.intp, copy=False), np.full(-(-len(order) // 30), 0.01))
+            session.train(order.astype(np.intp, copy=False), change(np.full(-(-len(order) // 30), 0.01)))
         value, gradients = session.loss_and_gradients(np.arange(30))
         session.apply_gradients([change(g) for g in gradients], 0.01, 30)
-        session.predict(change(X)), session.evaluate(change(X), change(y), weight)
+        session.evaluate(change(X), change(y), weight)
         get_backend("cpu").predict(network, session.get_parameters(), change(X), n_threads=n_threads)
 big = np.zeros((4000, 60), dtype)
 for n_threads in (1, 2):

@@ -133,12 +133,21 @@ def test_weights_go_in_and_out_as_copies():
         (lambda w: [w[0] * np.nan, *w[1:]], r"weights\[0\] \(W1\) must be finite"),
         (lambda w: [w[0].astype(float) + 1e300, *w[1:]], r"W1\) must be finite in float32"),
         (lambda w: [["a"], *w[1:]], r"weights\[0\] \(W1\) must be an array of numbers"),
+        (
+            lambda w: [w[0].astype(complex), *w[1:]],
+            r"weights\[0\] \(W1\) must be an array .* got an array of complex128",
+        ),
+        (lambda w: [w[0].astype(np.complex64).astype(object), *w[1:]], r"W1\) must be an array of numbers of shape"),
+        (lambda w: [w[0].astype("M8[s]"), *w[1:]], r"W1\) must be an array of numbers .* got an array of datetime64"),
+        (lambda w: [[[10**400] * 7] * 4, *w[1:]], r"W1\) must be an array of numbers of shape \(4, 7\): int too large"),
+        (lambda w: None, r"weights must be a sequence of 6 arrays \(W1, b1, W2, b2, ...\), got None"),
+        (lambda w: 5, "weights must be a sequence of 6 arrays .* got 5"),
     ],
 )
 def test_wrong_weights_are_named_and_change_nothing(change, message):
     model = small()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         model.set_weights(change(model.get_weights()))
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -156,7 +165,20 @@ def test_wrong_weights_are_named_and_change_nothing(change, message):
         ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
         ({"dtype": None}, ValueError, "dtype must be"),
         ({"dtype": "x"}, ValueError, "dtype must be"),
-        ({"random_state": "x"}, ValueError, "'x' cannot be used to seed"),
+        ({"dtype": "f4,("}, ValueError, r"dtype must be 'float32' or 'float64', got 'f4,\('"),
+        (
+            {"random_state": "x"},
+            ValueError,
+            r"random_state must be None, an integer from 0 to 2\*\*32 - 1 or .* got 'x'",
+        ),
+        ({"random_state": 10**400}, ValueError, "random_state must be None, .* got 1000"),
+        ({"n_features": 10**20}, ValueError, "n_features must be an integer of at most 9223372036854775807, got 1000"),
+        (
+            {"n_features": 10**16},
+            ValueError,
+            r"n_features and the units of layers \(1.*0-2\) make 2e\+16 parameters, .* Gi",
+        ),
+        ({"layers": [fastbp.Dense(10**18), fastbp.Dense(10**18)]}, ValueError, r"make 1e\+36 parameters, which take"),
     ],
 )
 def test_wrong_descriptions_are_named(arguments, error, message):
@@ -168,6 +190,7 @@ def test_wrong_descriptions_are_named(arguments, error, message):
     ("arguments", "error", "message"),
     [
         ((0,), ValueError, "units must be an integer of at least 1, got 0"),
+        ((10**20,), ValueError, "units must be an integer of at most 9223372036854775807, got 1000"),
         ((True,), TypeError, "units must be an integer"),
         ((3, "relu6"), ValueError, "activation must be one of 'identity', 'relu', .* got 'relu6'"),
         ((3, max), ValueError, "activation must be one of"),
@@ -187,8 +210,15 @@ def test_wrong_layers_are_named(arguments, error, message):
         (np.zeros((0, 4)), ValueError, r"X is not usable: Found array with 0 sample"),
         (np.full((2, 4), np.nan), ValueError, "X is not usable: Input X contains NaN"),
         (np.full((2, 4), 1e300), ValueError, "X is not usable: Input X contains infinity"),
-        ([["a", "b", "c", "d"]], ValueError, "X is not usable: could not convert string"),
-        (np.zeros((2, 4), complex), ValueError, "X is not usable: Complex data not supported"),
+        ([["1", "2", "3", "4"]], TypeError, "X is not usable: it must hold real numbers, got an array of <U1"),
+        (
+            np.zeros((2, 4), "M8[s]"),
+            TypeError,
+            "X is not usable: it must hold real numbers, got an array of datetime64",
+        ),
+        (np.zeros((2, 4), "f4,f4"), TypeError, "X is not usable: it must hold real numbers, got an array of"),
+        (np.zeros((2, 4), complex), TypeError, "X is not usable: it must hold real numbers, got an array of complex"),
+        ([[1.0, 2.0, 3.0, 10**400]], ValueError, "X is not usable: it holds a number too large for float32"),
         (None, ValueError, "X is not usable"),
     ],
 )
@@ -206,6 +236,8 @@ def test_sparse_X_is_refused_by_name():
 def test_wrong_backend_and_threads_are_named():
     with pytest.raises(ValueError, match="backend must be one of 'cpu', 'reference', got 'gpu'"):
         small().predict(np.zeros((1, 4)), backend="gpu")
+    with pytest.raises(ValueError, match=r"backend must be one of 'cpu', 'reference', got \[\]"):
+        small().predict(np.zeros((1, 4)), backend=[])
     with pytest.raises(ValueError, match="n_threads must be an integer of at least 1, got 0"):
         small().predict(np.zeros((1, 4)), n_threads=0)
     with pytest.raises(TypeError, match="raw must be True or False, got 1"):

@@ -155,11 +155,45 @@ def test_without_matplotlib_the_extra_is_named(script, monkeypatch):
         load(script).main([])
 
 
-@pytest.mark.parametrize("epochs", ["0", "-1", "x"])
-def test_train_mnist_refuses_epochs_below_one(epochs):
-    done = train_mnist("--epochs", epochs)
-    assert done.returncode == 2
-    assert "--epochs" in done.stderr
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train_mnist", ["--epochs", "0"], "argument --epochs: 0 is below 1"),
+        ("train_mnist", ["--epochs", "-1"], "argument --epochs: -1 is below 1"),
+        ("train_mnist", ["--epochs", "x"], "argument --epochs: invalid positive value: 'x'"),
+        ("train_mnist", ["--seed", "-1"], "argument --seed: -1 is not from 0 to 2**32 - 1"),
+        ("train_mnist", ["--seed", str(2**32)], "argument --seed: 4294967296 is not from 0 to 2**32 - 1"),
+        ("train_mnist", ["--out", "file"], "argument --out: file is a file: give a folder"),
+        ("train_mnist", ["--out", "file/pictures"], "argument --out: the folder file does not exist"),
+        ("train_mnist", ["--out", "absent/pictures"], "argument --out: the folder absent does not exist"),
+        ("demo", ["--epochs", "0"], "argument --epochs: 0 is below 1"),
+        ("demo", ["--rounds", "0"], "argument --rounds: 0 is below 1"),
+        ("demo", ["--out", "absent/demo.png"], "argument --out: the folder absent does not exist"),
+        ("demo", ["--out", "file/demo.png"], "argument --out: the folder file does not exist"),
+        ("demo", ["--out", "."], "argument --out: . is a folder"),
+    ],
+)
+def test_wrong_arguments_are_named_before_any_work(script, arguments, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    module = load(script)
+    for work in ("load_npz", "fetch", "load_data"):
+        monkeypatch.setattr(module, work, None, raising=False)
+    with pytest.raises(SystemExit) as caught:
+        module.main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_train_mnist_says_where_a_folder_cannot_be_made(tmp_path, monkeypatch, capsys):
+    def refuses(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuses)
+    with pytest.raises(SystemExit) as caught:
+        load("train_mnist").main(["--out", str(tmp_path / "pictures")])
+    assert caught.value.code == 2
+    assert "cannot be made: Permission denied" in capsys.readouterr().err
 
 
 def test_demo(tmp_path, capsys):

@@ -71,6 +71,28 @@ def test_threads_follow_the_cgroup_quota(tmp_path, monkeypatch, name, text, expe
     assert _threads._cgroup_quota.__wrapped__() == expected
 
 
+@pytest.mark.parametrize(
+    "contents, expected",
+    [({"cgroup/a/cpu.max": "200000 100000", "cgroup/a/b/cpu.max": "max 100000"}, 2),
+     ({"cgroup/a/cpu.max": "200000 100000", "cgroup/a/b/cpu.max": "400000 100000"}, 2),
+     ({"cgroup/a/cpu.max": "400000 100000", "cgroup/a/b/cpu.max": "300000 100000"}, 3),
+     ({"cgroup/cpu.max": "100000 100000", "cgroup/a/cpu.max": "400000 100000"}, 1),
+     ({"cgroup/cpu/v1/cpu.cfs_quota_us": "200000", "cgroup/cpu/v1/w/cpu.cfs_quota_us": "-1"}, 2),
+     ({"cgroup/a/cpu.max": "nonsense", "cgroup/cpu.max": "500000 100000"}, 5)],
+)  # fmt: skip
+def test_threads_follow_the_smallest_quota_of_all_groups_above(tmp_path, monkeypatch, contents, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("5:memory:/other\n3:cpu,cpuacct:/v1/w\n0::/a/b\n")
+    for name, text in contents.items():
+        path = tmp_path / "sys/fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.name == "cpu.cfs_quota_us":
+            path.with_name("cpu.cfs_period_us").write_text("100000")
+    monkeypatch.setattr(_threads, "Path", lambda path: tmp_path / path[1:])
+    assert _threads._cgroup_quota.__wrapped__() == expected
+
+
 def test_threads_are_restored():
     before = numba.get_num_threads()
     for n_threads in (1, POOL, POOL + 5):

@@ -210,6 +210,25 @@ def test_a_batch_without_weight_changes_nothing(backend):
     assert_same(model.get_weights(), other.get_weights())
 
 
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy"])
+def test_compiled_code_gets_arrays_that_are_aligned(loss):
+    def shifted(array):
+        odd = np.frombuffer(b"\0" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+        assert not odd.flags.aligned
+        return odd
+
+    X, y = data(loss)
+    given = X, y if loss == "softmax_cross_entropy" else y.astype(float), np.linspace(1, 2, len(X))
+    trainer = fastbp.Trainer(new_model(loss), loss=loss)
+    opened = trainer._open(*trainer._checked(*map(shifted, given)), batch_size=9)
+    direct = trainer._open(*map(shifted, given), batch_size=9)  # as a backend's own caller may pass them
+    for session in (opened, direct):
+        assert all(array.flags.aligned and array.flags.c_contiguous for array in session._data)
+        assert session.loss_and_gradients(shifted(np.arange(9)))[0] == pytest.approx(
+            trainer.loss_and_gradients(*(array[:9] for array in given))[0], rel=1e-13
+        )
+
+
 def test_validation_loss_is_the_loss_on_that_data():
     X, y = data()
     model, seen = new_model(), []

@@ -26,15 +26,28 @@ BAD_FITS = [
     (dict(X=X[:0], y=Y[:0]), ValueError, "X is not usable: Found array with 0 sample"),
     (dict(X=with_value(X, np.nan)), ValueError, "X is not usable: Input X contains NaN"),
     (dict(X=with_value(X, -np.inf)), ValueError, "X is not usable: Input X contains infinity"),
-    (dict(X=np.full(X.shape, "a")), ValueError, "X is not usable: could not convert string to float"),
-    (dict(X=X.astype(complex)), ValueError, "X is not usable: Complex data not supported"),
-    (dict(X=np.full(X.shape, None)), (TypeError, ValueError), "X is not usable"),
+    (dict(X=np.full(X.shape, "1")), TypeError, "X is not usable: it must hold real numbers, got an array of <U1"),
+    (dict(X=np.full(X.shape, b"1")), TypeError, "X is not usable: it must hold real numbers, got an array of |S1"),
+    (dict(X=np.full(X.shape, "1").tolist()), TypeError, "X is not usable: it must hold real numbers"),
+    (dict(X=np.full(X.shape, "1", object)), TypeError, "X is not usable: it must hold real numbers, got '1' in an arr"),
+    (dict(X=X.astype(complex)), TypeError, "X is not usable: it must hold real numbers, got an array of complex128"),
+    (dict(X=X.astype("M8[s]")), TypeError, r"X is not usable: it must hold real numbers, got an array of datetime64\["),
+    (dict(X=X.astype("m8[s]")), TypeError, "X is not usable: it must hold real numbers, got an array of timedelta64"),
+    (dict(X=np.zeros(X.shape, "f8,f8")), TypeError, "X is not usable: it must hold real numbers, got an array of"),
+    (dict(X=np.full(X.shape, None)), ValueError, "X is not usable: Input X contains NaN"),
+    (dict(X=[[10**400] * 5] * 53), ValueError, "X is not usable: it holds a number too large for float64"),
+    (dict(X=[*X[:-1].tolist(), [1.0]]), ValueError, "X is not usable"),
     (dict(y=Y[:-1]), ValueError, r"y must have the shape \(53,\), one label for each row of X, got \(52,\)"),
     (dict(y=Y[:, None]), ValueError, r"y must have the shape \(53,\)"),
     (dict(y=Y + 1), ValueError, "y must hold labels from 0 to 3, one for each output, got labels from 1 to 4"),
     (dict(y=Y - 1), ValueError, "y must hold labels from 0 to 3, .* got labels from -1 to 2"),
     (dict(y=Y.astype(float)), TypeError, "y must hold integer labels from 0 to 3, got an array of float64"),
     (dict(y=Y.astype(str)), TypeError, "y must hold integer labels"),
+    (dict(y=Y.astype("m8[s]")), TypeError, "y must hold integer labels"),
+    (dict(y=[[0], [1, 2]]), ValueError, "y is not usable as labels, one for each row of X: setting an array element"),
+    (dict(y=[10**400] * 53), TypeError, "y must hold integer labels from 0 to 3, got an array of object"),
+    (dict(epochs=10**5000), ValueError, "epochs must be an integer of at most 9223372036854775807, got <int>"),
+    (dict(epochs=-(10**5000)), ValueError, "epochs must be an integer of at least 1, got <int>"),
     (dict(epochs=0), ValueError, "epochs must be an integer of at least 1, got 0"),
     (dict(epochs=2.5), TypeError, "epochs must be an integer of at least 1, got 2.5"),
     (dict(batch_size=0), ValueError, "batch_size must be an integer of at least 1, got 0"),
@@ -46,6 +59,8 @@ BAD_FITS = [
     (dict(sample_weight=-np.ones(53)), ValueError, "sample_weight must be at least 0 and not all 0"),
     (dict(sample_weight=np.zeros(53)), ValueError, "sample_weight must be at least 0 and not all 0"),
     (dict(sample_weight=np.full(53, np.nan)), ValueError, "sample_weight is not usable: Input sample_weight cont"),
+    (dict(sample_weight=[10**400] * 53), ValueError, "sample_weight is not usable: it holds a number too large"),
+    (dict(sample_weight=np.ones(53, "m8[s]")), TypeError, "sample_weight is not usable: it must hold real numbers"),
     (dict(validation_data=X), ValueError, r"validation_data must be \(X, y\) or \(X, y, sample_weight\)"),
     (dict(validation_data=(X[:, :2], Y)), ValueError, "validation_data: X must have 5 columns"),
     (dict(validation_data=(X, Y[:2])), ValueError, r"validation_data: y must have the shape \(53,\)"),
@@ -79,11 +94,19 @@ def test_bad_input_is_named_and_changes_nothing(arguments, error, message):
         ("poisson", np.full((53, 2), np.inf), "y is not usable: Input y contains infinity"),
         ("mean_squared_error", np.full((53, 2), np.nan), "y is not usable: Input y contains NaN"),
         ("mean_squared_error", np.zeros((53, 3)), r"y must have the shape \(53, 2\)"),
-        ("mean_squared_error", np.full((53, 2), "a"), "y is not usable: could not convert"),
+        (
+            "mean_squared_error",
+            np.full((53, 2), "1"),
+            "y is not usable: it must hold real numbers, got an array of <U1",
+        ),
+        ("mean_squared_error", np.zeros((53, 2), "M8[D]"), "y is not usable: it must hold real numbers"),
+        ("sigmoid_cross_entropy", np.zeros((53, 3), "m8[D]"), "y is not usable: it must hold real numbers"),
+        ("mean_squared_error", [[10**400] * 2] * 53, "y is not usable: it holds a number too large for float64"),
+        ("mean_squared_error", [[1.0], [1.0, 2.0]], "y is not usable"),
     ],
 )
 def test_bad_targets_are_named(loss, y, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         fastbp.Trainer(new_model(loss), loss=loss).fit(X, y)
 
 
@@ -99,7 +122,14 @@ def test_bad_targets_are_named(loss, y, message):
         (dict(n_threads=1.5), TypeError, "n_threads must be an integer"),
         (dict(verify="yes"), TypeError, "verify must be True or False, got 'yes'"),
         (dict(on_divergence="stop"), ValueError, "on_divergence must be one of 'raise', 'ignore', got 'stop'"),
-        (dict(random_state="x"), ValueError, "cannot be used to seed"),
+        (
+            dict(random_state="x"),
+            ValueError,
+            r"random_state must be None, an integer from 0 to 2\*\*32 - 1 or .* got 'x'",
+        ),
+        (dict(random_state=-1), ValueError, "random_state must be None, .* got -1"),
+        (dict(random_state=np.random.default_rng(0)), ValueError, "random_state must be None, .* got Generator"),
+        (dict(backend=[]), ValueError, r"backend must be one of 'cpu', 'reference', got \[\]"),
         (dict(model=new_model(n_outputs=1)), ValueError, "needs an output for each class, at least 2, got 1"),
         (
             dict(model=fastbp.Sequential([fastbp.Dense(3, "tanh")], n_features=5)),
@@ -118,6 +148,12 @@ def test_bad_arguments_are_named(arguments, error, message):
     [
         (lambda: fastbp.SGD(0), ValueError, "learning_rate must be a number above 0, got 0"),
         (lambda: fastbp.SGD(float("nan")), ValueError, "learning_rate must be a number above 0, got nan"),
+        (
+            lambda: fastbp.SGD(10**400),
+            ValueError,
+            "learning_rate must be a number above 0 that a float can hold, got 1",
+        ),
+        (lambda: fastbp.Adam(l2=10**5000), ValueError, "l2 must be a number of at least 0 that a float .* got <int>"),
         (lambda: fastbp.SGD("fast"), TypeError, "learning_rate must be a number above 0, got 'fast'"),
         (lambda: fastbp.SGD(momentum=1.5), ValueError, "momentum must be a number from 0 to 1, got 1.5"),
         (lambda: fastbp.SGD(momentum=-0.1), ValueError, "momentum must be a number of at least 0"),
@@ -135,8 +171,17 @@ def test_bad_optimizers_are_named(make, error, message):
 
 
 def test_more_threads_than_there_are_is_a_warning():
-    with pytest.warns(UserWarning, match="n_threads is 1000, but Numba's pool has"):
-        fastbp.Trainer(new_model(), loss="softmax_cross_entropy", n_threads=1000).fit(X, Y)
+    trainer = fastbp.Trainer(new_model(), loss="softmax_cross_entropy", n_threads=1000)
+    estimator = fastbp.MLPClassifier((5,), n_jobs=1000, max_iter=1, tol=1e9)
+    for call in (
+        lambda: trainer.fit(X, Y),
+        lambda: trainer.loss_and_gradients(X, Y),
+        lambda: trainer.model.predict(X, n_threads=1000),
+        lambda: estimator.partial_fit(X, Y, classes=[0, 1, 2, 3]),
+    ):
+        with pytest.warns(UserWarning, match="n_threads is 1000, but Numba's pool has") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}  # the line that has asked for them
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from fastbp._validation import one_of
 from fastbp.backends.base import Backend, Network, Session
 
 _MODULES = {"cpu": "fastbp.backends.cpu", "reference": "fastbp.backends.reference"}
@@ -34,6 +35,4 @@ def get_backend(name: str) -> Backend:
     >>> get_backend("reference").name
     'reference'
     """
-    if name not in _MODULES:
-        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
-    return importlib.import_module(_MODULES[name]).BACKEND
+    return importlib.import_module(_MODULES[one_of(name, BACKENDS, "backend")]).BACKEND

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.backends.base import Array, Backend, Matrix, Network, Session
+from fastbp._validation import Array
+from fastbp.backends.base import Backend, Matrix, Network, Session
 from fastbp.kernels import layout, schedule
 from fastbp.kernels.csr import Csr, csr
 from fastbp.losses import Loss
@@ -63,7 +64,7 @@ def as_targets(y: Array, sample_weight: Array | None, real: Any, loss: Loss) -> 
         labels = y.reshape(-1)
     else:
         values = y.reshape(-1)
-    weights = np.zeros(0, real) if sample_weight is None else np.ascontiguousarray(sample_weight, real)
+    weights = np.zeros(0, real) if sample_weight is None else np.asarray(sample_weight, real)
     ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
     return layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends)
 
@@ -75,7 +76,7 @@ def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
     """
     if isinstance(X, np.ndarray):
         return read_only(X.reshape(-1))
-    columns, starts = np.ascontiguousarray(X.indices, np.int32), np.ascontiguousarray(X.indptr, np.intp)
+    columns, starts = X.indices.astype(np.int32, copy=False), X.indptr.astype(np.intp, copy=False)
     return csr(read_only(X.data), read_only(columns), read_only(starts), plan)
 
 
@@ -85,8 +86,11 @@ def density(X: Matrix) -> float | None:
 
 
 def read_only(array: Array) -> Array:
-    """A view that cannot be written through, of numpy's own array type: a memory map is another type to Numba."""
-    view = np.asarray(array).view()
+    """A view that cannot be written through, contiguous and aligned, of numpy's own array type.
+
+    A memory map is another type to Numba. An array that is not aligned is none: compiled code takes it for aligned.
+    """
+    view = np.require(np.asarray(array), requirements=["C", "A"]).view()
     view.flags.writeable = False
     return view
 
@@ -132,6 +136,7 @@ class PlannedSession(Session):
         )
         self._buffers.work[self._plan.header[layout.ONE]] = 1
         self._step = 0
+        self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
         self.set_parameters(parameters)
 
     @property
@@ -139,10 +144,10 @@ class PlannedSession(Session):
         return self._plan.shares.shape[1] - 1
 
     def train(self, rows: Array, learning_rates: Array) -> Array:
-        losses = np.empty(len(learning_rates))
+        losses, rates = np.empty(len(learning_rates)), np.array(learning_rates, float)  # writable: one signature
         self._kernels.train_steps(
-            losses, self._plan, self._buffers, self._X, self._targets, read_only(rows), learning_rates, self._hyper,
-            self._step, n_threads=self._threads,
+            losses, self._plan, self._buffers, self._X, self._targets, read_only(rows), rates, self._hyper, self._step,
+            n_threads=self._threads,
         )  # fmt: skip
         self._step += len(learning_rates)
         return losses
@@ -165,9 +170,6 @@ class PlannedSession(Session):
             flat, self._plan, self._buffers, self._hyper, float(learning_rate), self._step + 1, float(n_rows)
         )
         self._step += 1
-
-    def predict(self, X: Matrix, *, raw: bool = False) -> Array:
-        return _predict(self._kernels, self._network, self._buffers.parameters, X, raw, self._n_threads)
 
     def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
         n_rows = X.shape[0]
@@ -203,6 +205,15 @@ class PlannedSession(Session):
         layout.pack(state["second"], second, self._plan.table, self._lanes)
         self._step = int(state["step"])
 
+    def keep_optimizer_state(self) -> None:
+        _, moments = self._kept
+        np.copyto(moments, self._buffers.moments)
+        self._kept = (self._step, moments)
+
+    def restore_optimizer_state(self) -> None:
+        self._step, moments = self._kept
+        np.copyto(self._buffers.moments, moments)
+
     def all_finite(self) -> bool:
         return bool(np.isfinite(self._buffers.parameters).all())
 
@@ -229,14 +240,12 @@ def _prediction(
 
 
 def _predict(
-    kernels: Kernels, network: Network, parameters: Array | list[Array], X: Matrix, raw: bool, n_threads: int
+    kernels: Kernels, network: Network, parameters: list[Array], X: Matrix, raw: bool, n_threads: int
 ) -> Array:
     if raw:
         network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
-    packed = None if isinstance(parameters, list) else parameters
-    plan, buffers = _prediction(kernels, network, packed, X, n_threads)
-    if isinstance(parameters, list):
-        layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
+    plan, buffers = _prediction(kernels, network, None, X, n_threads)
+    layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
     out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
     data, n_threads = as_rows(X), plan.shares.shape[1] - 1
     for rows in schedule.blocks(network.widths, X.shape[0], X.dtype.itemsize, density(X)):

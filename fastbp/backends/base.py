@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastbp._validation import Array
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
-Array = NDArray[Any]
 Matrix = Any  # a dense Array, or a scipy.sparse.csr_array with ascending columns
 
 
@@ -68,10 +67,6 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def predict(self, X: Matrix, *, raw: bool = False) -> Array:
-        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
-
-    @abstractmethod
     def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
         """Mean (or weighted mean) loss on data that is not the training data, without any penalty."""
 
@@ -101,6 +96,14 @@ class Session(ABC):
     @abstractmethod
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`get_optimizer_state` gave, also from another backend."""
+
+    @abstractmethod
+    def keep_optimizer_state(self) -> None:
+        """Copy it within the session: before each epoch, so it must be fast."""
+
+    @abstractmethod
+    def restore_optimizer_state(self) -> None:
+        """Go back to what :meth:`keep_optimizer_state` copied last."""
 
     @abstractmethod
     def all_finite(self) -> bool:
@@ -143,4 +146,4 @@ class Backend(ABC):
         raw: bool = False,
         n_threads: int | None = None,
     ) -> Array:
-        """Outputs of a network that is not being trained."""
+        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""

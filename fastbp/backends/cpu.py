@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numba
@@ -14,6 +15,18 @@ from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
 from fastbp.kernels.cpu.step import apply_gradients, train_steps
 
 
+def _users_level() -> int:
+    """``stacklevel`` at which a warning of the caller points at the line that has called fastbp.
+
+    By module: the way here is longer from ``Trainer.fit`` than from ``Sequential.predict``, and scikit-learn wraps the
+    methods of estimators.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastbp", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _threads(n_threads: int | None) -> int:
     """Threads that a request stands for: None is all usable ones, more than Numba's pool is clipped."""
     if n_threads is None:
@@ -23,7 +36,7 @@ def _threads(n_threads: int | None) -> int:
         warnings.warn(
             f"n_threads is {n_threads}, but Numba's pool has {pool}: using {pool}. Set NUMBA_NUM_THREADS before the "
             "first import of numba for a larger pool",
-            stacklevel=4,
+            stacklevel=_users_level(),
         )
     return min(n_threads, pool)
 

@@ -6,7 +6,7 @@ import itertools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -106,10 +106,15 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             listeners += _listeners(() if self.callbacks is None else self.callbacks)
             if isinstance(self.verbose, str):
                 listeners.append(ProgressBar())
-            if self.solver == "lbfgs":
-                self._fit_lbfgs(trainer, rows, held_out, state, listeners)
-            else:
-                self._fit_stochastic(trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners)
+            with ExitStack() as closing:
+                for listener in listeners:
+                    closing.callback(listener.on_close, trainer)
+                if self.solver == "lbfgs":
+                    self._fit_lbfgs(trainer, rows, held_out, state, listeners)
+                else:
+                    self._fit_stochastic(
+                        trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners
+                    )
             if not all(np.isfinite(array).all() for array in model._weights):
                 raise ValueError(
                     "Solver produced non-finite parameter weights. The input data may contain large values and need to "

@@ -14,7 +14,7 @@ import pickle
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,24 @@ def _trusted(folder: Path) -> bool:
     return not hasattr(os, "getuid") or folder.stat().st_uid in (os.getuid(), 0)
 
 
+def _candidates() -> Iterator[Path]:
+    """Folders that compiled code may be kept in, the best one first."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    own = Path(given) / "fastbp" if given else Path(AppDirs("fastbp", appauthor=False).user_cache_dir)
+    # a user without HOME and without an entry in passwd has a folder that is literally called "~"
+    if given or own.is_absolute():
+        yield own
+    # os.getlogin fails without a terminal
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    with contextlib.suppress(OSError):  # there may be no temporary folder
+        yield Path(tempfile.gettempdir()) / f"fastbp-{user}"
+
+
 @functools.cache
 def _folders() -> tuple[list[Path], Path | None]:
     """Folders to read compiled code from, and the first of them that can be written."""
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    user = os.getuid() if hasattr(os, "getuid") else os.getlogin()
-    candidates = [
-        Path(given) / "fastbp" if given else Path(AppDirs("fastbp", appauthor=False).user_cache_dir),
-        Path(tempfile.gettempdir()) / f"fastbp-{user}",
-    ]
     readable, writable = [], None
-    for candidate in candidates:
+    for candidate in _candidates():
         folder = candidate / sources_digest()
         with contextlib.suppress(OSError):
             if writable is None:

@@ -54,17 +54,37 @@ def _in_joblib_worker() -> bool:
 
 @functools.cache
 def _cgroup_quota() -> int | None:
-    """Whole processors that the control group grants, at least one; None where there is no limit."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        relative = Path("/proc/self/cgroup").read_text().strip().rsplit(":", 1)[-1].lstrip("/")
-        for path in (Path("/sys/fs/cgroup") / relative / "cpu.max", Path("/sys/fs/cgroup/cpu.max")):
-            if path.exists():
-                quota, period = path.read_text().split()[:2]
-                return None if quota == "max" else max(1, int(quota) // int(period))
+    """Whole processors that the control groups grant, at least one; None where there is no limit.
+
+    A quota holds for all groups below it: the smallest counts, from the process's own group up to the root.
+    """
+    granted = (_granted(group) for group in _groups())
+    return min((max(1, int(processors)) for processors in granted if processors is not None), default=None)
+
+
+def _groups() -> Iterator[Path]:
+    """Folders of the process's own control groups and of all above them, cgroup v2 and v1."""
+    roots = {"": "/sys/fs/cgroup", "cpu": "/sys/fs/cgroup/cpu"}
+    lines = ["0::/", "1:cpu:/"]  # in a container the roots may be all that is mounted
     with contextlib.suppress(OSError, ValueError):
-        granted = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        every = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
-        return max(1, granted // every) if granted > 0 else None
+        lines += Path("/proc/self/cgroup").read_text().splitlines()
+    for line in lines:
+        controllers, _, group = line.partition(":")[2].partition(":")
+        names = [name for name in group.split("/") if name]
+        for controller in set(controllers.split(",")) & roots.keys():
+            # a group outside of the container's own part of the tree has names such as ".."
+            for depth in range(0 if ".." in names else len(names), -1, -1):
+                yield Path(roots[controller]).joinpath(*names[:depth])
+
+
+def _granted(group: Path) -> float | None:
+    """Processors that one control group grants, or None."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text().split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        granted, every = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return granted / every if granted > 0 else None
     return None
 
 
