@@ -179,6 +179,10 @@ def test_early_stopping_in_partial_fit():
     with pytest.raises(ValueError, match="without validation rows: give X_val and y_val"):
         clone(model).partial_fit(X, Y, classes=[0, 1, 2])
     assert not model.fit(X, Y).stopped_early_
+    with pytest.raises(ValueError, match="without validation rows: give X_val and y_val"):
+        model.partial_fit(X, Y)
+    model.partial_fit(X_TRAIN, Y_TRAIN, X_val=X_VAL, y_val=Y_VAL)  # goes on, and compares with nothing from before
+    assert model.best_validation_score_ == model.validation_scores_[-1] == model.score(X_VAL, Y_VAL)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

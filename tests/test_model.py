@@ -227,12 +227,6 @@ def test_wrong_X_is_named(X, error, message):
         small().predict(X)
 
 
-def test_sparse_X_is_refused_by_name():
-    scipy_sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(TypeError, match="X is not usable: Sparse data"):
-        small().predict(scipy_sparse.csr_matrix(np.eye(4)))
-
-
 def test_wrong_backend_and_threads_are_named():
     with pytest.raises(ValueError, match="backend must be one of 'cpu', 'reference', got 'gpu'"):
         small().predict(np.zeros((1, 4)), backend="gpu")

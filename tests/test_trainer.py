@@ -223,7 +223,8 @@ def test_compiled_code_gets_arrays_that_are_aligned(loss):
     opened = trainer._open(*trainer._checked(*map(shifted, given)), batch_size=9)
     direct = trainer._open(*map(shifted, given), batch_size=9)  # as a backend's own caller may pass them
     for session in (opened, direct):
-        assert all(array.flags.aligned and array.flags.c_contiguous for array in session._data)
+        arrays = [session._X, *session._targets[:3]]
+        assert all(array.flags.aligned and array.flags.c_contiguous for array in arrays)
         assert session.loss_and_gradients(shifted(np.arange(9)))[0] == pytest.approx(
             trainer.loss_and_gradients(*(array[:9] for array in given))[0], rel=1e-13
         )

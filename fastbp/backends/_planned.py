@@ -66,7 +66,7 @@ def as_targets(y: Array, sample_weight: Array | None, real: Any, loss: Loss) -> 
         values = y.reshape(-1)
     weights = np.zeros(0, real) if sample_weight is None else np.asarray(sample_weight, real)
     ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
-    return layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends)
+    return layout.Targets(read_only(labels), read_only(values), read_only(weights), ends)
 
 
 def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:

@@ -83,7 +83,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
         with self._whole_or_as_before():
-            if incremental and self.early_stopping and getattr(self, "stopped_early_", False):
+            if incremental and self._has_stopped(validation):
                 return self
             given = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
             first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -121,14 +121,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                     "be preprocessed: scale X and y to about 1 (StandardScaler, for example), or lower "
                     "learning_rate_init."
                 )
-            vars(self).update(self._attributes(model, state))
+            self.__dict__.update(self._attributes(model, state))
             context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
             return self
+
+    def _has_stopped(self, validation: tuple[Any, Any, Any]) -> bool:
+        """Whether early stopping has brought partial_fit to its end."""
+        stopped = self.early_stopping and getattr(self, "_best_weights", None) is not None and self.stopped_early_
+        return stopped and validation[0] is not None
 
     @contextmanager
     def _whole_or_as_before(self) -> Iterator[None]:
         """An error within the block leaves all attributes as they were; validation writes some of them down early."""
-        attributes: Any = vars(self)
+        attributes = self.__dict__
         before = attributes.copy()
         try:
             yield
@@ -312,7 +317,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 f"shapes {shapes}, intercepts_ {[b.shape for b in parameters[1::2]]}"
             )
         hidden = layer_activations(self.activation, len(widths) - 2)
-        link = self._link(self.out_activation_, vars(self))
+        link = self._link(self.out_activation_, self.__dict__)
         network = Network(widths, (*hidden, link), parameters[0].dtype)
         return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
 

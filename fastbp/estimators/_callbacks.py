@@ -26,11 +26,12 @@ class SklearnCallbacks(Callback):
     def __init__(
         self, estimator: Any, context: Any, data: Mapping[str, Any], attributes: Callable[[], dict[str, Any]]
     ) -> None:
-        self._context, self._n_epochs, self._task = context, 0, None
+        self._context, self._n_epochs = context, 0
+        self._task: Any = None
         self._arguments = {"estimator": estimator, **data, "reconstruction_attributes": attributes}
 
     def _begin(self) -> None:
-        self._task: Any = self._context.subcontext(task_name="epoch")
+        self._task = self._context.subcontext(task_name="epoch")
         self._task.call_on_fit_task_begin(**self._arguments)
 
     def on_train_begin(self, trainer: Trainer, n_epochs: int, n_steps: int) -> None:

@@ -22,6 +22,7 @@ class ClassTargets(BaseMLP):
     """What :class:`MLPClassifier` does with y."""
 
     class_weight: Any
+    _label_binarizer: Any
 
     def _first_classes(self, y: Any, classes: Any) -> None:
         """In the first call of partial_fit: what classes there will be."""
@@ -40,7 +41,7 @@ class ClassTargets(BaseMLP):
             y = column_or_1d(y, warn=True)
         several = type_of_target(y) == MULTIOUTPUT
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            binarizer = ClassCodes(list(y.T)) if several else LabelBinarizer().fit(y)
+            binarizer: Any = ClassCodes(list(y.T)) if several else LabelBinarizer().fit(y)
         else:
             binarizer = self._label_binarizer
             if not isinstance(binarizer, ClassCodes):

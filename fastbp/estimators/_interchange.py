@@ -55,7 +55,7 @@ def to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     parameters["verbose"] = bool(parameters["verbose"])
     theirs = kind(**parameters)
     _transfer(estimator, theirs)
-    solver, state, learning_rate = getattr(estimator, "_optimizer_state", (None, None, None))
+    solver, state, learning_rate = getattr(estimator, "_optimizer_state", (None, None, 0.0))
     if solver == estimator.solver and state is not None:
         theirs._optimizer = _their_optimizer(theirs, state, learning_rate)
     return theirs

@@ -59,6 +59,7 @@ class Progress(Callback):
         self._prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
         goes_on = incremental and not first_pass
         self.best_weights: list[Array] | None = getattr(estimator, "_best_weights", None) if goes_on else None
+        other_rows = goes_on and self.best_weights is None  # after a fit, which had validation rows of its own
         stopping = estimator.early_stopping
         fresh = {
             "t_": 0,
@@ -72,6 +73,8 @@ class Progress(Callback):
         kept = {} if first_pass else {name: getattr(estimator, name) for name in fresh if hasattr(estimator, name)}
         # a warm start may switch early stopping on or off: what that compares with has not been there yet
         kept = {name: value for name, value in kept.items() if value is not None or fresh[name] is None}
+        if stopping and other_rows:
+            kept |= {"best_validation_score_": -np.inf, "_no_improvement_count": 0}
         state |= {name: list(v) if isinstance(v, list) else v for name, v in (fresh | kept).items()}
         state |= {"n_iter_": 0, "stopped_early_": False, "loss_": np.inf}
         columns = ["loss", *["val_loss"] * validated, *["val_score"] * stopping, "learning_rate", "epoch_seconds"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def scored_by(estimator: Any, scoring: Any, X: Any, y: Any, weights: Array | Non
             vars(seen).pop("feature_names_in_", None)
         options = {} if weights is None else {"sample_weight": weights}
         value = scorer(seen, X, y, **options)
-        if not np.isscalar(value) or not np.isreal(value):
+        if not isinstance(value, Real):
             raise ValueError(f"scoring must give one number, got {value!r}")
         return float(value)
 

@@ -259,7 +259,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._predictions(self._outputs(X), vars(self))
+        return self._predictions(self._outputs(X), self.__dict__)
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class, in the order of ``classes_``.
@@ -289,7 +289,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        probabilities = self.predict_proba(X)
+        probabilities: Any = self.predict_proba(X)
         with np.errstate(divide="ignore"):  # a probability may be 0
             if isinstance(probabilities, list):
                 return [np.log(part) for part in probabilities]

@@ -186,7 +186,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return self._predictions(self._outputs(X), vars(self))
+        return self._predictions(self._outputs(X), self.__dict__)
 
     def to_sklearn(self) -> Any:
         """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
@@ -207,7 +207,8 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         Examples
         --------
         >>> from fastbp import MLPRegressor
-        >>> model = MLPRegressor((5,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        >>> model = MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs", random_state=0)
+        >>> model = model.fit([[0.0], [1.0], [2.0]], [0, 1, 1])
         >>> bool(abs(model.to_sklearn().predict([[0.5]]) - model.predict([[0.5]])).max() < 1e-6)
         True
         """
