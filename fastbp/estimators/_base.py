@@ -308,6 +308,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         """Outputs of the fitted network, (n_samples, n_outputs)."""
         check_is_fitted(self, "coefs_")
         parameters = self._parameters()
+        dtypes = {getattr(array, "dtype", None) for array in parameters}
+        if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
+            raise ValueError(
+                "coefs_ and intercepts_ must be arrays of float32 or float64, all of one dtype, got "
+                f"{', '.join(map(str, dtypes))}"
+            )
         X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False, accept_sparse=SPARSE)
         widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))
         shapes = [array.shape for array in parameters[::2]]
