@@ -15,6 +15,9 @@ _rows_mr, _rows_4, _rows_1 = rows_kernels[1]
 _narrow_steps_mr, _narrow_steps_4, _narrow_steps_1 = steps_kernels[0]
 _steps_mr, _steps_4, _steps_1 = steps_kernels[1]
 assert HEIGHTS == (MR, 4, 1)
+# Rows of the batch in one block of a weight gradient: what these read of A and D stays in the first-level cache. With
+# 256 at once the gradients of 256-256 run at 80 GFLOP/s, in two blocks at 91; with blocks of 64 at 90.
+DEPTH = 128
 
 
 @kernel
@@ -107,25 +110,48 @@ def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
     floor : real
         -inf.
     """
-    lanes = vector_lanes(G)
+    for k in range(0, K, DEPTH):
+        depth = min(DEPTH, K - k)
+        # from the second block on, the sums go on where they stand
+        init, ld_init = (window(zeros, 0, 0), 0) if k == 0 else (window(G, 0, 0), width)
+        rows, d = window(index, k, 0), window(D, k * ldd, 0)
+        if width > vector_lanes(G):
+            _tile(G, A, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
+        else:
+            _narrow_tile(G, A, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
+
+
+@kernel
+def _tile(G, A, lda, index, D, ldd, width, init, ld_init, floor, m, K):
+    """Some steps of k for a tile as wide as a full panel."""
     r, tall = 0, _tall(m)
-    if width > lanes:
-        while r < tall:
-            _steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += MR
-        while r + 4 <= m:
-            _steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += 4
-        while r < m:
-            _steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += 1
-    else:
-        while r < tall:
-            _narrow_steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += MR
-        while r + 4 <= m:
-            _narrow_steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += 4
-        while r < m:
-            _narrow_steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, zeros, 0, floor, K)
-            r += 1
+    while r < tall:
+        start = window(init, r * ld_init, 0)
+        _steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += MR
+    while r + 4 <= m:
+        start = window(init, r * ld_init, 0)
+        _steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += 4
+    while r < m:
+        start = window(init, r * ld_init, 0)
+        _steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += 1
+
+
+@kernel
+def _narrow_tile(G, A, lda, index, D, ldd, width, init, ld_init, floor, m, K):
+    """Some steps of k for a tile of one vector's width."""
+    r, tall = 0, _tall(m)
+    while r < tall:
+        start = window(init, r * ld_init, 0)
+        _narrow_steps_mr(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += MR
+    while r + 4 <= m:
+        start = window(init, r * ld_init, 0)
+        _narrow_steps_4(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += 4
+    while r < m:
+        start = window(init, r * ld_init, 0)
+        _narrow_steps_1(window(G, r * width, 0), width, window(A, r, 0), lda, index, D, ldd, start, ld_init, floor, K)
+        r += 1

@@ -29,6 +29,9 @@ from fastbp.kernels.cpu._jit import HAS_FMA, VECTOR_BITS
 NV = 2
 MR = 8 if VECTOR_BITS == 512 or platform.machine().lower() in {"aarch64", "arm64"} else 6
 GROUP = 16
+# Steps of k by which a weight gradient's rows of A are asked for: no hardware looks so far from one row to the next.
+# 784 x 128, batch 64: 93 GFLOP/s instead of 90; 4 and 12 measured alike.
+AHEAD = 8
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -126,6 +129,15 @@ def float_from_bits(typingctx: Any, x: Any) -> Any:
     return to(x), lambda context, builder, sig, args: builder.bitcast(args[0], kind)
 
 
+def _prefetch(builder: Any, pointer: Any) -> None:
+    """Ask for the cache line at ``pointer``; it changes nothing."""
+    byte = ir.IntType(8).as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0i8")
+    read, first_level, data = (ir.Constant(_I32, value) for value in (0, 3, 1))
+    builder.call(function, [builder.bitcast(pointer, byte), read, first_level, data])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Micro-kernels
 
@@ -184,6 +196,9 @@ def _micro_kernel(rows: int, vectors: int, gather: str) -> Any:
             b_row = [builder.load(pointer(b, b_index, ldb, v * width), align=align) for v in range(vectors)]
             if gather == "steps":
                 step = builder.gep(a, [builder.mul(builder.load(builder.gep(index, [k])), lda)])
+                ahead, last = builder.add(k, _intp(AHEAD)), builder.sub(depth, _intp(1))
+                ahead = builder.select(builder.icmp_signed("<", ahead, last), ahead, last)
+                _prefetch(builder, builder.gep(a, [builder.mul(builder.load(builder.gep(index, [ahead])), lda)]))
             new = []
             for r in range(rows):
                 where = builder.gep(step, [_intp(r)]) if gather == "steps" else builder.gep(row[r], [k])
