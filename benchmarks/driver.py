@@ -21,6 +21,7 @@ from benchmarks.workloads import Workload
 ROOT = Path(__file__).resolve().parents[1]
 PAUSE = 0.05  # OpenBLAS's threads spin for some 30 ms after their last call, and would take the next peer's processor
 MAX_EPOCHS = 50
+MAX_CALLS = 2000  # of a prediction
 PEAK_PASSES = 5
 ALLOWED_LOSS_DIFFERENCE = 0.02  # after two epochs from the same weights; other orders of rows change it by less
 
@@ -36,6 +37,7 @@ class Options:
     quick: bool = False
     probe: str | None = None
     timeout: float = 900.0
+    predict: int | None = None
 
 
 class PeerError(Exception):
@@ -121,7 +123,8 @@ class Process:
 
 def _arguments(workload: Workload, options: Options) -> list[str]:
     arguments = [workload.name, "--threads", str(options.n_threads), "--dtype", options.dtype]
-    return arguments + (["--quick"] if options.quick else [])
+    arguments += ["--quick"] if options.quick else []
+    return arguments + (["--predict", str(options.predict)] if options.predict else [])
 
 
 def _start(
@@ -136,7 +139,7 @@ def _start(
     if "unavailable" in greeting:
         say(f"  {name}: left out, {scrub(greeting['unavailable'])}")
         return None, {"unavailable": greeting["unavailable"]}
-    kept = ("setup_seconds", "loss", "dims", "flop", "notes")
+    kept = ("setup_seconds", "loss", "dims", "flop", "notes", "peak_memory_mib")
     return process, {key: greeting[key] for key in kept} | {"rounds": []}
 
 
@@ -161,12 +164,15 @@ def measure(workload: Workload, peers: Sequence[str], options: Options, say: Cal
         for name in [BASELINE, *(name for name in peers if name != BASELINE)]:
             peer, arguments = PEERS[name], _arguments(workload, options)
             arguments += [*peer.arguments, *(["--probe", options.probe or ""] if peer.needs_probe else [])]
+            if options.predict and not peer.estimator:
+                found[name] = {"unavailable": "no estimator: it has no predict_proba"}
+                continue
             process, found[name] = _start(name, peer.module, arguments, options.timeout, stack, say)
             if process is not None:
                 running[name] = process
         if BASELINE not in running:
             raise SystemExit(f"fastbp itself cannot be measured: {scrub(found[BASELINE]['unavailable'])}")
-        arguments = _arguments(workload, options)
+        arguments = ["--threads", str(options.n_threads), "--dtype", options.dtype]
         peak, greeting = _start("peak", "benchmarks.peak", arguments, options.timeout, stack, say)
         if peak is None:
             raise SystemExit(f"the peak cannot be measured: {scrub(greeting['unavailable'])}")
@@ -183,7 +189,8 @@ def measure(workload: Workload, peers: Sequence[str], options: Options, say: Cal
 
 def _epochs(seconds: float, options: Options) -> int:
     """Epochs that fill a turn."""
-    return max(1, min(MAX_EPOCHS, round(options.turn_seconds / max(seconds, 1e-6))))
+    most = MAX_CALLS if options.predict else MAX_EPOCHS
+    return max(1, min(most, round(options.turn_seconds / max(seconds, 1e-6))))
 
 
 def _round(

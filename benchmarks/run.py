@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from benchmarks import driver, startup, summary
 from benchmarks.driver import ROOT, Options
 from benchmarks.machine import command, describe, scrub, usable_cpus
 from benchmarks.peers import BASELINE, PEERS
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import SPARSE, WORKLOADS
 
 RESULTS = ROOT / "benchmarks" / "results"
 BUSY = 0.3  # a load that leaves threads waiting: one busy neighbour on 2 cores made PyTorch's epochs 10 times longer
@@ -35,7 +36,9 @@ def _names(known: Any) -> Any:
 def _arguments(argv: list[str]) -> argparse.Namespace:
     cpus = len(usable_cpus())
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--suite", choices=("cpu", "startup"), default="cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--suite", choices=("cpu", "inference", "sparse", "startup"), default="cpu", help="default: %(default)s"
+    )
     parser.add_argument("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), metavar="NAME,...",
                         help=f"of {','.join(WORKLOADS)} (default: all)")  # fmt: skip
     parser.add_argument("--peers", type=_names(PEERS), metavar="NAME,...",
@@ -56,7 +59,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         if not Path(args.probe).is_file():
             parser.error("--probe must be the path of step_probe.py")
         args.probe = str(Path(args.probe).resolve())
-    if args.peers is None:
+    if args.peers is None and args.suite in ("inference", "sparse"):
+        args.peers = [name for name, peer in PEERS.items() if peer.estimator]
+    elif args.peers is None:
         args.peers = [name for name, peer in PEERS.items() if args.probe or not peer.needs_probe]
     args.json = args.json or RESULTS / f"{args.suite}.json"
     return args
@@ -70,15 +75,15 @@ def _show(name: str, workload: dict[str, Any]) -> None:
         f"({min(workload['peak']):.0f}-{max(workload['peak']):.0f})"
     )
     say(f"  {'':20s} {'ms an epoch (min-max)':>28s} {'times fastbp (min-max)':>26s} {'us a step':>11s} "
-        f"{'GFLOP/s':>8s} {'of peak':>8s} {'set-up s':>9s}")  # fmt: skip
+        f"{'GFLOP/s':>8s} {'of peak':>8s} {'set-up s':>9s} {'MiB at most':>11s}")  # fmt: skip
     for key, peer in summary.summarize(workload).items():
         ms = f"{peer.seconds.median * 1e3:.1f} ({peer.seconds.least * 1e3:.1f}-{peer.seconds.most * 1e3:.1f})"
         ratio = ""
         if peer.ratio is not None:
             ratio = f"{peer.ratio.median:.2f} ({peer.ratio.least:.2f}-{peer.ratio.most:.2f})"
-        setup = workload["peers"][key]["setup_seconds"]
+        setup, memory = (workload["peers"][key].get(name) or 0 for name in ("setup_seconds", "peak_memory_mib"))
         say(f"  {PEERS[key].label:20s} {ms:>28s} {ratio:>26s} {peer.step_us:11.1f} {peer.gflops:8.1f} "
-            f"{peer.share:8.0%} {setup:9.1f}")  # fmt: skip
+            f"{peer.share:8.0%} {setup:9.1f} {memory:11.0f}")  # fmt: skip
     probe = summary.between(workload, "probe", "fastbp-trainer")
     if probe is not None:
         say(f"  probe by fastbp Trainer, the same network: {probe.median:.2f} ({probe.least:.2f}-{probe.most:.2f})")
@@ -96,17 +101,37 @@ def _notes(notes: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _cpu(args: argparse.Namespace, results: dict[str, Any]) -> None:
-    options = Options(
+def _options(args: argparse.Namespace, predict: int | None = None) -> Options:
+    return Options(
         args.threads, args.dtype, args.rounds, turn_seconds=0.05 if args.quick else 0.4, quick=args.quick,
-        probe=args.probe,
+        probe=args.probe, predict=predict,
     )  # fmt: skip
+
+
+def _train(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Epochs of the networks of a suite."""
+    workloads = SPARSE if args.suite == "sparse" else {name: WORKLOADS[name] for name in args.workloads}
     results["workloads"] = {}
-    for name in args.workloads:
-        workload = WORKLOADS[name].quick() if args.quick else WORKLOADS[name]
-        results["workloads"][name] = scrub(driver.measure(workload, args.peers, options, say))
+    for name, full in workloads.items():
+        workload = full.quick() if args.quick else full
+        results["workloads"][name] = scrub(driver.measure(workload, args.peers, _options(args), say))
         _show(name, results["workloads"][name])
         _write(args.json, results)  # a run that is cut short keeps what it has
+
+
+def _predict(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """``predict_proba``: many rows at once, and one."""
+    many = 1000 if args.quick else 100_000
+    results["workloads"] = {}
+    say(f"\n{'predict_proba':18s} {'rows':>7s} {'':14s} {'us a call (min-max)':>32s} {'times fastbp (min-max)':>26s}")
+    for name, n_rows in itertools.product(args.workloads, (many, 1)):
+        measured = scrub(driver.measure(WORKLOADS[name], args.peers, _options(args, n_rows), say))
+        results["workloads"][f"{name}, {n_rows} rows"] = measured | {"rows": n_rows}
+        for key, peer in summary.summarize(measured).items():
+            us = f"{peer.seconds.median * 1e6:.0f} ({peer.seconds.least * 1e6:.0f}-{peer.seconds.most * 1e6:.0f})"
+            ratio = peer.ratio and f"{peer.ratio.median:.2f} ({peer.ratio.least:.2f}-{peer.ratio.most:.2f})"
+            say(f"{name:18s} {n_rows:7d} {PEERS[key].label:14s} {us:>32s} {ratio or '':>26s}")
+        _write(args.json, results)
 
 
 def _write(path: Path, results: dict[str, Any]) -> None:
@@ -137,8 +162,10 @@ def main(argv: list[str] | None = None) -> int:
         results["startup"] = startup.measure(args.rounds)
         startup.show(results["startup"], say)
         _write(args.json, results)
+    elif args.suite == "inference":
+        _predict(args, results)
     else:
-        _cpu(args, results)
+        _train(args, results)
     say(f"\nwrote {args.json.name}")
     return 0
 

@@ -31,6 +31,8 @@ class Workload:
     batch : int
         Divides ``n_samples``: JAX's scan takes whole batches only.
     n_samples : int
+    nonzeros : int or None
+        In each row of X, which is then in compressed rows.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Workload:
     n_classes: int
     batch: int
     n_samples: int
+    nonzeros: int | None = None
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -62,10 +65,23 @@ class Workload:
     def data(self, dtype: Any) -> tuple[Any, Any]:
         """X, standard normal, of shape (n_samples, n_features), and labels y, unrelated to it."""
         rng = np.random.default_rng(0)
-        X = rng.standard_normal((self.n_samples, self.n_features)).astype(dtype)
+        X = self.rows(self.n_samples, dtype, rng)
         y = rng.integers(0, self.n_classes, self.n_samples)
         y[: self.n_classes] = np.arange(self.n_classes)  # every class is there, in the shortest run too
         return X, y
+
+    def rows(self, n_rows: int, dtype: Any, rng: np.random.Generator) -> Any:
+        """X of so many rows."""
+        if self.nonzeros is None:
+            return rng.standard_normal((n_rows, self.n_features)).astype(dtype)
+        from scipy import sparse
+
+        columns = rng.integers(0, self.n_features, (n_rows, self.nonzeros), np.int32)
+        values = rng.standard_normal(columns.size).astype(dtype)
+        starts = np.arange(0, columns.size + 1, self.nonzeros)
+        X = sparse.csr_array((values, columns.ravel(), starts), shape=(n_rows, self.n_features))
+        X.sum_duplicates()
+        return X
 
 
 WORKLOADS = {
@@ -81,6 +97,15 @@ WORKLOADS = {
 }
 
 
+SPARSE = {
+    workload.name: workload
+    for workload in (
+        Workload("wide", 50_000, (100,), 2, 200, 20_000, nonzeros=100),
+        Workload("text", 10_000, (100,), 20, 200, 11_200, nonzeros=60),
+    )
+}
+
+
 def flop_per_epoch(n_samples: int, dims: Sequence[int]) -> int:
     """Operations of the matrix products of an epoch, 2 N (3 sum(fan_in fan_out) - dims[0] dims[1]).
 
@@ -88,6 +113,11 @@ def flop_per_epoch(n_samples: int, dims: Sequence[int]) -> int:
     """
     products = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(dims)]
     return 2 * n_samples * (3 * sum(products) - products[0])
+
+
+def flop_of_outputs(n_samples: int, dims: Sequence[int]) -> int:
+    """Operations of the matrix products of one forward pass."""
+    return 2 * n_samples * sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(dims))
 
 
 def initial_weights(dims: Sequence[int], dtype: Any) -> list[Any]:

@@ -45,7 +45,9 @@ def guarded_rows(X, at_end):
         return read_only(guarded(X, at_end))
     arrays = {name: guarded(array, at_end) for name, array in X._asdict().items()}
     arrays["tiles"] = arrays["tiles"].reshape(X.tiles.shape)
-    return X._replace(**arrays, **{name: read_only(arrays.pop(name)) for name in ("values", "columns", "starts")})
+    for name in ("values", "columns", "starts"):
+        arrays[name] = read_only(arrays[name])
+    return X._replace(**arrays)
 
 
 def products(dtype, at_end):

@@ -18,19 +18,22 @@ class Peer:
         Choose the variant where a module has several.
     needs_probe : bool
         Whether it runs only where ``--probe`` gives a path.
+    estimator : bool
+        Whether it has scikit-learn's interface: ``predict_proba``, and a sparse X.
     """
 
     module: str
     label: str
     arguments: tuple[str, ...] = ()
     needs_probe: bool = False
+    estimator: bool = False
 
 
 BASELINE = "fastbp"
 PEERS = {
-    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp"),
+    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True),
     "fastbp-alpha": Peer("benchmarks.peers.fastbp_", "fastbp, alpha=1e-4", ("--variant", "alpha")),
-    "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn"),
+    "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn", estimator=True),
     "torch": Peer("benchmarks.peers.torch_", "PyTorch"),
     "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile")),
     "jax": Peer("benchmarks.peers.jax_", "JAX"),

@@ -21,8 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.machine import pin, scrub
-from benchmarks.workloads import WORKLOADS, Workload, flop_per_epoch
+from benchmarks.workloads import SPARSE, WORKLOADS, Workload, flop_of_outputs, flop_per_epoch
 
 Turn = Callable[[int], dict[str, Any]]  # K -> {"seconds": ..., "loss": ...}
 
@@ -40,6 +42,7 @@ class Task:
     n_threads: int
     variant: str
     probe: str | None
+    predict: int | None = None  # time predictions of so many rows instead of epochs
 
 
 @dataclass(frozen=True)
@@ -134,17 +137,65 @@ def estimator_turn(make: Callable[[int], Any], X: Any, y: Any) -> Turn:
     return turn
 
 
+def estimator_training(task: Task, make: Callable[[int], Any], notes: dict[str, Any]) -> Training:
+    """What an estimator with scikit-learn's interface does of a task: epochs of ``fit``, or ``predict_proba``."""
+    workload = task.workload
+    if task.predict is None:
+        X, y = workload.data(task.dtype)
+        # of a sparse X the operations are those on what it holds
+        dims = (workload.nonzeros or workload.n_features, *workload.dims[1:])
+        return Training(estimator_turn(make, X, y), workload.dims, notes, flop_per_epoch(workload.n_samples, dims))
+    X, y = workload.quick().data(task.dtype)
+    estimator = make(1).set_params(verbose=False)
+    estimator_fit(estimator, X, y)
+    rows = workload.rows(task.predict, task.dtype, np.random.default_rng(1))
+    # peers have fitted alike, and should predict alike: the driver compares this as it compares losses
+    value = float(estimator.predict_proba(rows)[:, 0].mean())
+
+    def turn(n_calls: int) -> dict[str, Any]:
+        estimator.predict_proba(rows)
+        begin = time.perf_counter()
+        for _ in range(n_calls):
+            estimator.predict_proba(rows)
+        return {"seconds": (time.perf_counter() - begin) / n_calls, "loss": value}
+
+    return Training(turn, workload.dims, notes, flop_of_outputs(task.predict, workload.dims))
+
+
+def estimator_fit(estimator: Any, X: Any, y: Any) -> None:
+    """``fit`` without its warning that so few epochs are not enough."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(X, y)
+
+
+def peak_memory() -> float | None:
+    """Largest memory of this process so far, in MiB."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # there is none on Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def _arguments(argv: list[str] | None) -> Task:
     parser = argparse.ArgumentParser(description="Write a greeting, then a line of JSON for each line 'epochs K'.")
-    parser.add_argument("workload", nargs="?", choices=WORKLOADS, default="mnist", help="default: %(default)s")
+    known = WORKLOADS | SPARSE
+    parser.add_argument("workload", nargs="?", choices=known, default="mnist", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--variant", default="")
     parser.add_argument("--probe", metavar="PATH", help="step_probe.py")
     parser.add_argument("--quick", action="store_true", help="few batches")
+    parser.add_argument("--predict", type=int, metavar="ROWS", help="time predictions of so many rows")
     args = parser.parse_args(argv)
-    workload = WORKLOADS[args.workload]
-    return Task(workload.quick() if args.quick else workload, args.dtype, args.threads, args.variant, args.probe)
+    workload = known[args.workload].quick() if args.quick else known[args.workload]
+    return Task(workload, args.dtype, args.threads, args.variant, args.probe, args.predict)
 
 
 def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) -> None:
@@ -177,6 +228,7 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
             "seconds": warm["seconds"],
             "loss": first["loss"],
             "dims": training.dims,
+            "peak_memory_mib": peak_memory(),
             "flop": training.flop or flop_per_epoch(task.workload.n_samples, training.dims),
             "notes": training.notes,
         }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.machine import openblas
-from benchmarks.peers._worker import Task, Training, UnavailableError, estimator_turn, serve
+from benchmarks.peers._worker import Task, Training, UnavailableError, estimator_training, serve
 from benchmarks.workloads import LEARNING_RATE, initial_weights
 
 
@@ -33,7 +34,6 @@ def _classifier(task: Task, alpha: float) -> Training:
     from fastbp import MLPClassifier
 
     workload = task.workload
-    X, y = workload.data(task.dtype)
 
     def make(n_epochs: int) -> Any:
         return MLPClassifier(
@@ -41,9 +41,9 @@ def _classifier(task: Task, alpha: float) -> Training:
             max_iter=n_epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, n_jobs=task.n_threads, verbose=True,
         )  # fmt: skip
 
-    turn = estimator_turn(make, X, y)
-    turn(1)
-    return Training(turn, workload.dims, _notes())
+    training = estimator_training(task, make, {})
+    training.turn(1)
+    return replace(training, notes=_notes())
 
 
 def _trainer(task: Task) -> Training:

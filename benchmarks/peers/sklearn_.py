@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.machine import openblas
-from benchmarks.peers._worker import Task, Training, estimator_turn, serve
+from benchmarks.peers._worker import Task, Training, estimator_training, serve
 from benchmarks.workloads import LEARNING_RATE
 
 
@@ -16,7 +16,6 @@ def prepare(task: Task) -> Training:
     from sklearn.neural_network import MLPClassifier
 
     workload = task.workload
-    X, y = workload.data(task.dtype)
     threadpoolctl.threadpool_limits(task.n_threads)
 
     def make(n_epochs: int) -> Any:
@@ -25,7 +24,7 @@ def prepare(task: Task) -> Training:
             max_iter=n_epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, verbose=True,
         )  # fmt: skip
 
-    return Training(estimator_turn(make, X, y), workload.dims, {"blas": openblas()})
+    return estimator_training(task, make, {"blas": openblas()})
 
 
 if __name__ == "__main__":

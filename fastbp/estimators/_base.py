@@ -267,7 +267,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             if solver == self.solver:  # Adam's moments are no velocity
                 trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
         progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
-        if first_pass:
+        if first_pass and self.early_stopping:
             progress.best_weights = model.get_weights()
         history = trainer._train(
             self._data(rows, trainer.loss),
