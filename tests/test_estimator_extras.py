@@ -5,11 +5,14 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_multilabel_classification
 from sklearn.metrics import f1_score, log_loss, make_scorer, mean_absolute_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 import fastbp
@@ -234,6 +237,51 @@ def test_history():
     assert pickle.loads(pickle.dumps(model)).history_["loss"] == model.loss_curve_
     model.fit(X, Y)
     assert len(model.history_["loss"]) == 15
+
+
+def test_predictions_are_of_the_type_of_data_and_weights_together():
+    narrow, wide = MLPClassifier(**OPTIONS).fit(X.astype("f4"), Y), MLPClassifier(**OPTIONS).fit(X, Y)
+    for model, data, dtype in (
+        (narrow, X.astype("f4"), "f4"), (narrow, X, "f8"), (wide, X.astype("f4"), "f8"), (narrow, X.astype(int), "f8"),
+        (narrow, sparse.csr_array(X), "f8"), (wide, X.astype("f2"), "f8"), (narrow, X.astype("f2"), "f4"),
+    ):  # fmt: skip
+        assert model.predict_proba(data).dtype == np.dtype(dtype)
+    chosen = MLPClassifier(dtype="float32", **OPTIONS).fit(X, Y)
+    assert chosen.predict_proba(X).dtype == np.float32
+    with pytest.raises(ValueError, match="Input X contains infinity or a value too large"):
+        chosen.predict(X * 1e39)
+    narrow.set_params(warm_start=True).fit(X, Y)
+    assert all(array.dtype == np.float32 for array in narrow.coefs_)
+
+
+def test_coefs_that_cannot_be_used_are_named():
+    model = MLPClassifier(**OPTIONS).fit(X, Y)
+    model.coefs_[0] = model.coefs_[0].astype(np.float16)
+    with pytest.raises(ValueError, match="coefs_ and intercepts_ must be arrays of float32 or float64"):
+        model.predict(X)
+    model.coefs_ = [[[1, 2]], 3]
+    with pytest.raises(ValueError, match="coefs_ and intercepts_ must be arrays"):
+        model.predict(X)
+
+
+def test_parameters_are_looked_at_in_every_partial_fit():
+    model = MLPClassifier(**OPTIONS).partial_fit(X, Y, classes=[0, 1, 2])
+    for name, value in {"batch_size": 0, "activation": None, "alpha": -1, "n_jobs": 1.5}.items():
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of MLPClassifier must be"):
+            clone(model).set_params(**{name: value}).partial_fit(X, Y, classes=[0, 1, 2])
+        before = model.get_params()[name]
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of MLPClassifier must be"):
+            model.set_params(**{name: value}).partial_fit(X, Y)
+        model.set_params(**{name: before})
+
+
+def test_validation_rows_are_routed():
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPClassifier(**OPTIONS).set_fit_request(X_val=True, y_val=True)
+        pipeline = make_pipeline(StandardScaler(), model).fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+        assert len(pipeline[-1].validation_loss_curve_) == 15
+        requests = model.set_partial_fit_request(X_val=True).get_metadata_routing()
+        assert requests.partial_fit.requests["X_val"] is True and "sample_weight_val" in requests.fit.requests
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastbp._validation import Array, as_rows
@@ -83,6 +83,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
         with self._whole_or_as_before():
+            if incremental:  # scikit-learn's wrapper looks at the parameters in the first call alone
+                self._validate_params()
             if incremental and self._has_stopped(validation):
                 return self
             given = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
@@ -314,7 +316,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
                 "coefs_ and intercepts_ must be arrays of float32 or float64, all of one dtype, got "
                 f"{', '.join(map(str, dtypes))}"
             )
-        X = validate_data(self, X, dtype=parameters[0].dtype, order="C", reset=False, accept_sparse=SPARSE)
+        X = validate_data(self, X, order="C", reset=False, accept_sparse=SPARSE)
+        X, dtype = self._in_dtype(X, parameters[0].dtype)
+        parameters = [array.astype(dtype, copy=False) for array in parameters]
         widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))
         shapes = [array.shape for array in parameters[::2]]
         if shapes != list(itertools.pairwise(widths)) or X.shape[1] != widths[0]:
@@ -324,8 +328,25 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
             )
         hidden = layer_activations(self.activation, len(widths) - 2)
         link = self._link(self.out_activation_, self.__dict__)
-        network = Network(widths, (*hidden, link), parameters[0].dtype)
+        network = Network(widths, (*hidden, link), dtype)
         return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
+
+    def _in_dtype(self, X: Any, fitted: np.dtype[Any]) -> tuple[Any, np.dtype[Any]]:
+        """X in the type of its outputs: that of X and the weights together, as in scikit-learn, or ``dtype``."""
+        narrow = X.dtype.kind == "f" and X.dtype.itemsize <= 4
+        dtype = np.promote_types(np.float32 if narrow else np.float64, fitted) if self.dtype is None else fitted
+        if X.dtype == dtype:
+            return X, dtype
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite then, and refused as such
+            X = X.astype(dtype)
+            assert_all_finite(X, input_name="X")
+        return X, dtype
+
+    def _training_dtype(self, goes_on: bool) -> Any:
+        """What ``validate_data`` makes of X: where a training goes on, the type of the weights."""
+        if goes_on:
+            return self.coefs_[0].dtype
+        return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

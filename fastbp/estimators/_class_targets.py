@@ -35,7 +35,7 @@ class ClassTargets(BaseMLP):
             self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
-        dtype = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+        dtype = self._training_dtype(goes_on=not reset)
         X, y = validate_data(self, X, y, multi_output=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

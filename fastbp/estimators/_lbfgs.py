@@ -23,7 +23,10 @@ class _Objective:
         n_samples = X.shape[0]
         self.session = trainer._open(*data, batch_size=n_samples)
         self._rows = np.arange(n_samples)
-        self._penalty = alpha / float(n_samples if weights is None else weights.sum())
+        total = float(n_samples if weights is None else weights.sum())
+        if total == 0:
+            raise ValueError("sample_weight must not sum to 0: the loss is a weighted mean")
+        self._penalty = alpha / total
         arrays = trainer.model._weights
         self._shapes, self._dtype = [array.shape for array in arrays], arrays[0].dtype
         self._cuts = np.cumsum([array.size for array in arrays])[:-1]

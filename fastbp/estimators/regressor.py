@@ -239,10 +239,12 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
     # -----------------------------------------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
-        dtype = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+        dtype = self._training_dtype(goes_on=not reset)
         X, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE
         )
+        if y.dtype.kind not in "fiub":
+            raise ValueError(f"y must hold numbers, got an array of {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, self._in_range(y.reshape(len(y), -1), "y"), {}

@@ -263,14 +263,14 @@ def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, h
 def batch_weight(weights, order):
     """Sum of the sample weights of a batch; its number of rows where there are none.
 
-    Infinite where all weights of the batch are 0: what is divided by it vanishes, loss, gradient and penalty alike.
+    Infinite where they sum to 0: what is divided by it vanishes, loss, gradient and penalty alike.
     """
     if weights.shape[0] == 0:
         return float(order.shape[0])
     total = 0.0
     for r in order:
         total += weights[r]
-    return total if total > 0.0 else np.inf
+    return total if total != 0.0 else np.inf
 
 
 @kernel

@@ -257,11 +257,11 @@ def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, h
 
 
 def batch_weight(weights, order):
-    """Sum of the sample weights of a batch, infinite where all are 0; its number of rows where there are none."""
+    """Sum of the sample weights of a batch, infinite where that is 0; its number of rows where there are none."""
     if not weights.size:
         return float(len(order))
     total = float(weights[order].sum(dtype=np.float64))
-    return total if total > 0 else np.inf
+    return total if total != 0 else np.inf
 
 
 def batch_loss(n_rows, weight, l2, plan, buffers):
