@@ -5,6 +5,7 @@ import pytest
 from _kernels import DTYPES, SENTINEL, Net, assert_close, lanes, read_only, surrounded
 from scipy import special
 
+from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import predict, simd
 from fastbp.kernels.reference import predict as twins
@@ -153,3 +154,38 @@ def test_some_panels_are_narrow_and_some_are_not():
             for _, width in layout.panel_columns(n, lanes(dtype))
         }
         assert panels == {lanes(dtype), simd.NV * lanes(dtype)}
+
+
+@each_dtype
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity", "exp"])
+@pytest.mark.parametrize("widths", [(1, 1), (7, 33, 10), (150, 65, 17, 3), (4, 16, 1)])
+def test_a_few_rows_have_the_bits_of_many(widths, activation, dtype):
+    rng = np.random.default_rng(0)
+    for link in ("identity", "softmax", "logistic"):
+        network = Network(widths, (*[activation] * (len(widths) - 2), link), np.dtype(dtype))
+        parameters = [(rng.normal(size=shape) / 4).astype(dtype) for shape in network.shapes]
+        X = rng.normal(size=(40, widths[0])).astype(dtype)
+        for raw in (False, True):
+            many = get_backend("cpu").predict(network, parameters, X, raw=raw)
+            for n_rows in range(1, 10):  # from 9 on the weights are laid out in panels
+                few = get_backend("cpu").predict(network, parameters, X[3 : 3 + n_rows], raw=raw)
+                np.testing.assert_array_equal(few, many[3 : 3 + n_rows])
+            reference = get_backend("reference").predict(network, parameters, X[:2], raw=raw)
+            np.testing.assert_allclose(many[:2], reference, rtol=1e-3 if dtype == np.float32 else 1e-10, atol=1e-5)
+
+
+@each_dtype
+def test_layer_rows_agrees_with_its_twin_and_keeps_to_its_place(dtype):
+    rng = np.random.default_rng(0)
+    for m, n, K, code in ((1, 1, 1, layout.RELU), (3, 17, 6, layout.LOGISTIC), (8, 40, 33, layout.TANH)):
+        ld = layout.padded(n)
+        A, W, b = (rng.normal(size=size).astype(dtype) for size in (m * (K + 2), K * n, n))
+        A[K - 1] = np.nan
+        (whole, Z), (_, twin) = surrounded(m * ld, dtype, 64), surrounded(m * ld, dtype, 64)
+        for module, out in ((predict, Z), (twins, twin)):
+            out[:] = 0
+            module.layer_rows(out, ld, read_only(A), K + 2, read_only(W), read_only(b), m, n, K, code)
+        got, want = (array.reshape(m, ld)[:, :n] for array in (Z, twin))
+        assert_close(got, want, TOLERANCE[dtype])
+        assert np.isnan(got[0]).all() and np.isfinite(got[1:]).all()
+        assert (whole[:64] == SENTINEL).all() and (whole[-64:] == SENTINEL).all()

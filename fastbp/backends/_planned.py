@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from fastbp.kernels.csr import Csr, csr
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
 
+FEW_ROWS = 8  # for so many, laying out the weights would take longer than the products
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -22,7 +25,7 @@ class Kernels:
 
     Parameters
     ----------
-    train_steps, predict_rows, evaluate_rows, apply_gradients : callable
+    train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients : callable
         See ``fastbp.kernels.cpu``.
     lanes : callable
         ``lanes(network)``: elements of one vector, which decides the width of panels.
@@ -32,6 +35,7 @@ class Kernels:
 
     train_steps: Callable[..., None]
     predict_rows: Callable[..., None]
+    layer_rows: Callable[..., None]
     evaluate_rows: Callable[..., None]
     apply_gradients: Callable[..., None]
     lanes: Callable[[Network], int]
@@ -239,11 +243,28 @@ def _prediction(
     return plan, layout.Buffers(parameters, none, work, np.zeros(int(plan.header[layout.BATCH])))
 
 
+def _predict_few(kernels: Kernels, network: Network, parameters: list[Array], X: Array) -> Array:
+    """Outputs of a few rows, layer by layer, on the parameters as they lie."""
+    n_rows, A, lda = len(X), read_only(X.reshape(-1)), X.shape[1]
+    for (K, n), name, W, b in zip(
+        itertools.pairwise(network.widths), network.activations, parameters[::2], parameters[1::2], strict=True
+    ):
+        ld = layout.padded(n)
+        Z = np.zeros(n_rows * ld, network.dtype)
+        kernels.layer_rows(
+            Z, ld, A, lda, read_only(W.reshape(-1)), read_only(b), n_rows, n, K, layout.ACTIVATIONS[name]
+        )  # fmt: skip
+        A, lda = read_only(Z), ld
+    return np.ascontiguousarray(A.reshape(n_rows, lda)[:, : network.widths[-1]])
+
+
 def _predict(
     kernels: Kernels, network: Network, parameters: list[Array], X: Matrix, raw: bool, n_threads: int
 ) -> Array:
     if raw:
         network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
+    if X.shape[0] <= FEW_ROWS and isinstance(X, np.ndarray):
+        return _predict_few(kernels, network, parameters, X)
     plan, buffers = _prediction(kernels, network, None, X, n_threads)
     layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
     out = np.empty((X.shape[0], network.widths[-1]), network.dtype)

@@ -11,7 +11,7 @@ from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.cpu._threads import usable_threads
-from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
+from fastbp.kernels.cpu.predict import evaluate_rows, layer_rows, predict_rows
 from fastbp.kernels.cpu.step import apply_gradients, train_steps
 
 
@@ -45,4 +45,6 @@ def _lanes(network: Network) -> int:
     return simd.lanes(network.dtype.itemsize)
 
 
-BACKEND = PlannedBackend("cpu", Kernels(train_steps, predict_rows, evaluate_rows, apply_gradients, _lanes, _threads))
+BACKEND = PlannedBackend(
+    "cpu", Kernels(train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients, _lanes, _threads)
+)

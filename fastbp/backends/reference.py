@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
 from fastbp.kernels.layout import padded
-from fastbp.kernels.reference.predict import evaluate_rows, predict_rows
+from fastbp.kernels.reference.predict import evaluate_rows, layer_rows, predict_rows
 from fastbp.kernels.reference.step import apply_gradients, train_steps
 
 
@@ -14,5 +14,6 @@ def _lanes(network: Network) -> int:
 
 
 BACKEND = PlannedBackend(
-    "reference", Kernels(train_steps, predict_rows, evaluate_rows, apply_gradients, _lanes, lambda n_threads: 1)
+    "reference",
+    Kernels(train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients, _lanes, lambda n_threads: 1),
 )

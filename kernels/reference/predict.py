@@ -1,6 +1,8 @@
 """Outputs and losses without an update, batch after batch through one workspace."""
 
-from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD
+import numpy as np
+
+from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
 from fastbp.kernels.reference._views import rows
 from fastbp.kernels.reference.activations import output_forward
 from fastbp.kernels.reference.step import forward_rows, loss_backward, outputs
@@ -33,3 +35,13 @@ def evaluate_rows(losses, plan, buffers, X, targets, order, *, n_threads=1):
         forward_rows(0, 0, 0, len(here), plan, buffers, X, here)
         loss_backward(0, 0, len(here), 1.0, plan, buffers, targets, here)
         losses[start : start + len(here)] = buffers.row_loss[: len(here)]
+
+
+def layer_rows(Z, ld, A, lda, W, b, m, n, K, code):
+    """Z = f(A W + b) for a few rows."""
+    A, Z_rows = rows(A, lda, m, K), rows(Z, ld, m, n)
+    with np.errstate(all="ignore"):
+        Z_rows[:] = A @ W.reshape(K, n) + b
+    if code == RELU:
+        Z_rows[Z_rows < 0] = 0
+    output_forward(Z, ld, m, n, code)
