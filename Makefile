@@ -30,7 +30,7 @@ demo: $(VENV)/.with-plot  ## train on digits, compare with the reference and sci
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.with-plot,test  ## run the tests
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.with-dev  ## ruff and mypy
 	$(BIN)/ruff check
