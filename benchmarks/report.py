@@ -151,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     if not args.json.is_file():
         raise SystemExit(f"there is no {args.json.name}: python -m benchmarks.run writes it")
     results = json.loads(args.json.read_text(encoding="utf-8"))
+    if results["suite"] != "cpu":
+        raise SystemExit(f"{args.json.name} is of the suite {results['suite']}: the table is that of the suite cpu")
     before = args.readme.read_text(encoding="utf-8")
     after = updated(before, results)
     if args.check:
