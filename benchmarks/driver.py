@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.machine import environment, scrub
-from benchmarks.peers import BASELINE, PEERS
+from benchmarks.peers import BASELINE, PEERS, Peer
 from benchmarks.workloads import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +25,7 @@ PAUSE = 0.05  # OpenBLAS's threads spin for some 30 ms after their last call, an
 MAX_EPOCHS = 50
 MAX_CALLS = 2000  # of a prediction
 PEAK_PASSES = 5
+ALLOWED_PROBABILITY_DIFFERENCE = 1e-4  # from the same weights; float32 rounds to some 1e-6
 ALLOWED_LOSS_DIFFERENCE = 0.02  # after two epochs from the same weights; other orders of rows change it by less
 
 
@@ -139,8 +142,17 @@ def _start(
     if "unavailable" in greeting:
         say(f"  {name}: left out, {scrub(greeting['unavailable'])}")
         return None, {"unavailable": greeting["unavailable"]}
-    kept = ("setup_seconds", "loss", "dims", "flop", "notes", "peak_memory_mib")
-    return process, {key: greeting[key] for key in kept} | {"rounds": []}
+    kept = ("setup_seconds", "loss", "dims", "flop", "notes", "peak_memory_mib", "memory_before_mib")
+    return process, {key: greeting.get(key) for key in kept} | {"rounds": []}
+
+
+def _unfit(peer: Peer, workload: Workload, options: Options) -> str | None:
+    """Why a peer cannot do what is asked, or None."""
+    if options.predict and not peer.predicts:
+        return "its predictions are not timed"
+    if workload.nonzeros and not peer.estimator:
+        return "it takes no sparse X"
+    return None
 
 
 def measure(workload: Workload, peers: Sequence[str], options: Options, say: Callable[[str], None]) -> dict[str, Any]:
@@ -164,8 +176,10 @@ def measure(workload: Workload, peers: Sequence[str], options: Options, say: Cal
         for name in [BASELINE, *(name for name in peers if name != BASELINE)]:
             peer, arguments = PEERS[name], _arguments(workload, options)
             arguments += [*peer.arguments, *(["--probe", options.probe or ""] if peer.needs_probe else [])]
-            if options.predict and not peer.estimator:
-                found[name] = {"unavailable": "no estimator: it has no predict_proba"}
+            reason = _unfit(peer, workload, options)
+            if reason is not None:
+                found[name] = {"unavailable": reason}
+                say(f"  {name}: left out, {reason}")
                 continue
             process, found[name] = _start(name, peer.module, arguments, options.timeout, stack, say)
             if process is not None:
@@ -176,7 +190,8 @@ def measure(workload: Workload, peers: Sequence[str], options: Options, say: Cal
         peak, greeting = _start("peak", "benchmarks.peak", arguments, options.timeout, stack, say)
         if peak is None:
             raise SystemExit(f"the peak cannot be measured: {scrub(greeting['unavailable'])}")
-        results["warnings"] = _loss_warnings(found)
+        greetings = {name: process.greeting for name, process in running.items()}
+        results["warnings"] = _probability_warnings(greetings) if options.predict else _loss_warnings(found)
         for warning in results["warnings"]:
             say(f"  {warning}")
         n_epochs = {name: _epochs(process.greeting["seconds"], options) for name, process in running.items()}
@@ -227,4 +242,16 @@ def _loss_warnings(found: dict[str, Any]) -> list[str]:
             continue
         if not abs(peer["loss"] - ours["loss"]) <= ALLOWED_LOSS_DIFFERENCE * ours["loss"]:
             messages.append(f"{name}: the loss after two epochs is {peer['loss']:.4g}, fastbp's is {ours['loss']:.4g}")
+    return messages
+
+
+def _probability_warnings(greetings: dict[str, Any]) -> list[str]:
+    """Whoever gives the same rows other probabilities has another network."""
+    ours, messages = np.array(greetings[BASELINE]["probabilities"]), []
+    for name, greeting in greetings.items():
+        theirs = np.array(greeting["probabilities"])
+        if theirs.shape != ours.shape:
+            messages.append(f"{name}: its probabilities are {theirs.shape}, fastbp's {ours.shape}")
+        elif not (difference := float(abs(theirs - ours).max())) <= ALLOWED_PROBABILITY_DIFFERENCE:  # NaN as well
+            messages.append(f"{name}: its probabilities differ from fastbp's by up to {difference:.2g}")
     return messages

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import driver, startup, summary
 from benchmarks.driver import ROOT, Options
 from benchmarks.machine import command, describe, scrub, usable_cpus
-from benchmarks.peers import BASELINE, PEERS
+from benchmarks.peers import BASELINE, PEERS, Peer
 from benchmarks.workloads import SPARSE, WORKLOADS
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -39,8 +39,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--suite", choices=("cpu", "inference", "sparse", "startup"), default="cpu", help="default: %(default)s"
     )
-    parser.add_argument("--workloads", type=_names(WORKLOADS), default=list(WORKLOADS), metavar="NAME,...",
-                        help=f"of {','.join(WORKLOADS)} (default: all)")  # fmt: skip
+    parser.add_argument("--workloads", type=_names(WORKLOADS | SPARSE), metavar="NAME,...",
+                        help=f"of {','.join(WORKLOADS)}, for sparse of {','.join(SPARSE)} (default: all)")  # fmt: skip
     parser.add_argument("--peers", type=_names(PEERS), metavar="NAME,...",
                         help=f"of {','.join(PEERS)} (default: all, the probe only with --probe)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=cpus, help="default: all usable processors, here %(default)s")
@@ -59,12 +59,21 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         if not Path(args.probe).is_file():
             parser.error("--probe must be the path of step_probe.py")
         args.probe = str(Path(args.probe).resolve())
-    if args.peers is None and args.suite in ("inference", "sparse"):
-        args.peers = [name for name, peer in PEERS.items() if peer.estimator]
-    elif args.peers is None:
-        args.peers = [name for name, peer in PEERS.items() if args.probe or not peer.needs_probe]
+    known = SPARSE if args.suite == "sparse" else WORKLOADS
+    args.workloads = list(known) if args.workloads is None else args.workloads
+    if not known.keys() >= set(args.workloads):
+        parser.error(f"--workloads of the suite {args.suite} are {', '.join(known)}")
+    if args.peers is None:
+        args.peers = [name for name, peer in PEERS.items() if _joins(peer, args)]
     args.json = args.json or RESULTS / f"{args.suite}.json"
     return args
+
+
+def _joins(peer: Peer, args: argparse.Namespace) -> bool:
+    """Whether a peer is in a suite where none are named."""
+    if args.suite == "inference":
+        return peer.predicts
+    return peer.estimator if args.suite == "sparse" else bool(args.probe) or not peer.needs_probe
 
 
 def _show(name: str, workload: dict[str, Any]) -> None:
@@ -81,9 +90,11 @@ def _show(name: str, workload: dict[str, Any]) -> None:
         ratio = ""
         if peer.ratio is not None:
             ratio = f"{peer.ratio.median:.2f} ({peer.ratio.least:.2f}-{peer.ratio.most:.2f})"
-        setup, memory = (workload["peers"][key].get(name) or 0 for name in ("setup_seconds", "peak_memory_mib"))
+        measured = workload["peers"][key]
+        setup, memory = (measured.get(name) or 0 for name in ("setup_seconds", "peak_memory_mib"))
+        before = f" ({measured['memory_before_mib']:.0f} before)" if measured.get("memory_before_mib") else ""
         say(f"  {PEERS[key].label:20s} {ms:>28s} {ratio:>26s} {peer.step_us:11.1f} {peer.gflops:8.1f} "
-            f"{peer.share:8.0%} {setup:9.1f} {memory:11.0f}")  # fmt: skip
+            f"{peer.share:8.0%} {setup:9.1f} {memory:11.0f}{before}")  # fmt: skip
     probe = summary.between(workload, "probe", "fastbp-trainer")
     if probe is not None:
         say(f"  probe by fastbp Trainer, the same network: {probe.median:.2f} ({probe.least:.2f}-{probe.most:.2f})")
@@ -110,27 +121,32 @@ def _options(args: argparse.Namespace, predict: int | None = None) -> Options:
 
 def _train(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Epochs of the networks of a suite."""
-    workloads = SPARSE if args.suite == "sparse" else {name: WORKLOADS[name] for name in args.workloads}
+    known = WORKLOADS | SPARSE
     results["workloads"] = {}
-    for name, full in workloads.items():
-        workload = full.quick() if args.quick else full
+    for name in args.workloads:
+        workload = known[name].quick() if args.quick else known[name]
         results["workloads"][name] = scrub(driver.measure(workload, args.peers, _options(args), say))
         _show(name, results["workloads"][name])
         _write(args.json, results)  # a run that is cut short keeps what it has
 
 
 def _predict(args: argparse.Namespace, results: dict[str, Any]) -> None:
-    """``predict_proba``: many rows at once, and one."""
+    """Probabilities of many rows at once, and of one."""
     many = 1000 if args.quick else 100_000
     results["workloads"] = {}
-    say(f"\n{'predict_proba':18s} {'rows':>7s} {'':14s} {'us a call (min-max)':>32s} {'times fastbp (min-max)':>26s}")
+    say(f"\n{'probabilities':18s} {'rows':>7s} {'':18s} {'a call (min-max)':>30s} {'times fastbp (min-max)':>26s} "
+        f"{'rows a second':>14s} {'MiB at most':>11s}")  # fmt: skip
     for name, n_rows in itertools.product(args.workloads, (many, 1)):
         measured = scrub(driver.measure(WORKLOADS[name], args.peers, _options(args, n_rows), say))
         results["workloads"][f"{name}, {n_rows} rows"] = measured | {"rows": n_rows}
+        unit, scale = ("us", 1e6) if n_rows == 1 else ("ms", 1e3)
         for key, peer in summary.summarize(measured).items():
-            us = f"{peer.seconds.median * 1e6:.0f} ({peer.seconds.least * 1e6:.0f}-{peer.seconds.most * 1e6:.0f})"
+            median, least, most = (x * scale for x in (peer.seconds.median, peer.seconds.least, peer.seconds.most))
+            call = f"{median:.1f} {unit} ({least:.1f}-{most:.1f})"
             ratio = peer.ratio and f"{peer.ratio.median:.2f} ({peer.ratio.least:.2f}-{peer.ratio.most:.2f})"
-            say(f"{name:18s} {n_rows:7d} {PEERS[key].label:14s} {us:>32s} {ratio or '':>26s}")
+            memory = measured["peers"][key].get("peak_memory_mib") or 0
+            say(f"{name:18s} {n_rows:7d} {PEERS[key].label:18s} {call:>30s} {ratio or '':>26s} "
+                f"{n_rows / peer.seconds.median:14,.0f} {memory:11.0f}")  # fmt: skip
         _write(args.json, results)
 
 

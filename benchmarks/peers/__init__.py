@@ -19,7 +19,9 @@ class Peer:
     needs_probe : bool
         Whether it runs only where ``--probe`` gives a path.
     estimator : bool
-        Whether it has scikit-learn's interface: ``predict_proba``, and a sparse X.
+        Whether it has scikit-learn's interface, which takes a sparse X.
+    predicts : bool
+        Whether its predictions can be timed.
     """
 
     module: str
@@ -27,16 +29,17 @@ class Peer:
     arguments: tuple[str, ...] = ()
     needs_probe: bool = False
     estimator: bool = False
+    predicts: bool = False
 
 
 BASELINE = "fastbp"
 PEERS = {
-    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True),
+    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True, predicts=True),
     "fastbp-alpha": Peer("benchmarks.peers.fastbp_", "fastbp, alpha=1e-4", ("--variant", "alpha")),
-    "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn", estimator=True),
-    "torch": Peer("benchmarks.peers.torch_", "PyTorch"),
-    "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile")),
-    "jax": Peer("benchmarks.peers.jax_", "JAX"),
+    "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn", estimator=True, predicts=True),
+    "torch": Peer("benchmarks.peers.torch_", "PyTorch", predicts=True),
+    "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile"), predicts=True),
+    "jax": Peer("benchmarks.peers.jax_", "JAX", predicts=True),
     "reference": Peer("benchmarks.peers.fastbp_", "NumPy reference", ("--variant", "reference")),
     # neighbours, so that a round times one right after the other
     "fastbp-trainer": Peer("benchmarks.peers.fastbp_", "fastbp Trainer", ("--variant", "trainer")),

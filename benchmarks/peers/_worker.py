@@ -3,7 +3,8 @@
 A peer sets up, compiles, trains twice and writes one line of JSON, its greeting: ``{"ready": true, ...}`` or
 ``{"unavailable": reason}``. Then, for each line ``epoch`` or ``epochs K`` that it reads, it trains 1 + K epochs from
 the initial weights and writes ``{"seconds": an epoch of the last K, "epochs": K, "loss": the last one's, ...}``. It
-ends with its input.
+ends with its input. With ``--predict ROWS`` an epoch is one prediction of so many rows, and the greeting has
+probabilities in place of a loss to compare.
 
 The first epoch of a turn wakes threads and fills caches, so nobody's is timed. Training starts anew each turn since
 scikit-learn's ``fit`` does, and since random labels learnt by heart end in denormal gradients.
@@ -18,13 +19,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import pin, scrub
 from benchmarks.workloads import SPARSE, WORKLOADS, Workload, flop_of_outputs, flop_per_epoch
+
+CHECKED_ROWS = 16  # of a prediction, for the driver to compare
+STILL = 1e-300  # a learning rate that leaves the initial weights as they are
 
 Turn = Callable[[int], dict[str, Any]]  # K -> {"seconds": ..., "loss": ...}
 
@@ -60,12 +65,18 @@ class Training:
         What a reader should know: threads, vector width, the variant that was chosen.
     flop : float, optional
         Operations of an epoch; those of ``dims`` by default.
+    probabilities : list of list of float, optional
+        Of some rows, where predictions are timed.
+    memory_before_mib : float, optional
+        Largest memory of the process before the first ``fit``, with the data in place.
     """
 
     turn: Turn
     dims: tuple[int, ...]
     notes: dict[str, Any] = field(default_factory=dict)
     flop: float | None = None
+    probabilities: list[list[float]] | None = None
+    memory_before_mib: float | None = None
 
 
 def turns(start: Callable[[], object], epoch: Callable[[], float]) -> Turn:
@@ -142,24 +153,43 @@ def estimator_training(task: Task, make: Callable[[int], Any], notes: dict[str, 
     workload = task.workload
     if task.predict is None:
         X, y = workload.data(task.dtype)
+        before = peak_memory()
         # of a sparse X the operations are those on what it holds
         dims = (workload.nonzeros or workload.n_features, *workload.dims[1:])
-        return Training(estimator_turn(make, X, y), workload.dims, notes, flop_per_epoch(workload.n_samples, dims))
+        flop = flop_per_epoch(workload.n_samples, dims)
+        return Training(estimator_turn(make, X, y), workload.dims, notes, flop, memory_before_mib=before)
     X, y = workload.quick().data(task.dtype)
-    estimator = make(1).set_params(verbose=False)
+    rows, before = prediction_rows(task), peak_memory()
+    # it has the weights that libraries without a fit are given, to the last bit
+    estimator = make(1).set_params(verbose=False, learning_rate_init=STILL)
     estimator_fit(estimator, X, y)
-    rows = workload.rows(task.predict, task.dtype, np.random.default_rng(1))
-    # peers have fitted alike, and should predict alike: the driver compares this as it compares losses
-    value = float(estimator.predict_proba(rows)[:, 0].mean())
+    return replace(prediction(task, lambda: estimator.predict_proba(rows), notes), memory_before_mib=before)
+
+
+def prediction_rows(task: Task) -> Any:
+    """The rows that every library predicts."""
+    assert task.predict is not None
+    return task.workload.rows(task.predict, task.dtype, np.random.default_rng(1))
+
+
+def prediction(task: Task, predict: Callable[[], Any], notes: dict[str, Any]) -> Training:
+    """Calls of ``predict``, which gives the probabilities of :func:`prediction_rows` from the initial weights."""
+    assert task.predict is not None
+    spread = np.linspace(0, task.predict - 1, min(CHECKED_ROWS, task.predict)).astype(int)  # every thread has some
+    checked = np.asarray(predict())[spread].astype(np.float64)
+    if checked.shape[1] == 1:  # of the second of two classes
+        checked = np.hstack([1 - checked, checked])
+    value = float(checked[:, 0].mean())
 
     def turn(n_calls: int) -> dict[str, Any]:
-        estimator.predict_proba(rows)
+        predict()
         begin = time.perf_counter()
         for _ in range(n_calls):
-            estimator.predict_proba(rows)
+            predict()
         return {"seconds": (time.perf_counter() - begin) / n_calls, "loss": value}
 
-    return Training(turn, workload.dims, notes, flop_of_outputs(task.predict, workload.dims))
+    dims = task.workload.dims
+    return Training(turn, dims, notes, flop_of_outputs(task.predict, dims), probabilities=checked.tolist())
 
 
 def estimator_fit(estimator: Any, X: Any, y: Any) -> None:
@@ -175,6 +205,12 @@ def estimator_fit(estimator: Any, X: Any, y: Any) -> None:
 
 def peak_memory() -> float | None:
     """Largest memory of this process so far, in MiB."""
+    try:  # Linux keeps ru_maxrss through exec: a child of a process of 480 MiB says 484 where it has had 11
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    except OSError:
+        pass
     try:
         import resource
     except ModuleNotFoundError:  # there is none on Windows
@@ -229,6 +265,8 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
             "loss": first["loss"],
             "dims": training.dims,
             "peak_memory_mib": peak_memory(),
+            "memory_before_mib": training.memory_before_mib,
+            "probabilities": training.probabilities,
             "flop": training.flop or flop_per_epoch(task.workload.n_samples, training.dims),
             "notes": training.notes,
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers._worker import Task, Training, fastest, serve, turns
+from benchmarks.peers._worker import Task, Training, fastest, prediction, prediction_rows, serve, turns
 from benchmarks.workloads import LEARNING_RATE, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -26,15 +26,15 @@ def prepare(task: Task) -> Training:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", task.dtype == "float64")
+    if task.predict is not None:
+        return _prediction(task)
     dims, batch = task.workload.dims, task.workload.batch
     X, y = task.workload.data(task.dtype)
     y = y.astype(task.dtype if dims[-1] == 1 else np.int32)
     X, y = jnp.asarray(X), jnp.asarray(y)
 
     def batch_loss(weights: Any, X: Any, y: Any) -> Any:
-        Z = X
-        for l, (W, b) in enumerate(weights):
-            Z = (jax.nn.relu(Z) if l else Z) @ W + b
+        Z = _outputs(weights, X)
         if dims[-1] == 1:
             return jnp.mean(jax.nn.softplus(Z[:, 0]) - y * Z[:, 0])
         return jnp.mean(jax.nn.logsumexp(Z, axis=1) - jnp.take_along_axis(Z, y[:, None], axis=1)[:, 0])
@@ -65,8 +65,7 @@ def prepare(task: Task) -> Training:
         rng, held = np.random.default_rng(0), {}
 
         def start() -> None:
-            arrays = [jnp.asarray(array) for array in initial_weights(dims, task.dtype)]
-            weights = list(zip(arrays[::2], arrays[1::2], strict=True))
+            weights = _weights(task)
             first, second = (jax.tree.map(jnp.zeros_like, weights) for _ in range(2))
             held["state"] = jax.block_until_ready((weights, first, second, jnp.zeros((), task.dtype)))
 
@@ -79,8 +78,41 @@ def prepare(task: Task) -> Training:
         return turns(start, epoch)
 
     gather, turn = fastest({"by batch": turn_of(by_batch), "at once": turn_of(at_once)})
+    return Training(turn, dims, {"gather": gather, **_notes()})
+
+
+def _notes() -> dict[str, Any]:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return Training(turn, dims, {"gather": gather, "processors": cpus or "all: affinity cannot be set here"})
+    return {"processors": cpus or "all: affinity cannot be set here"}
+
+
+def _weights(task: Task) -> list[tuple[Any, Any]]:
+    """W and b of each layer, as all start from."""
+    import jax.numpy as jnp
+
+    arrays = [jnp.asarray(array) for array in initial_weights(task.workload.dims, task.dtype)]
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def _outputs(weights: Any, X: Any) -> Any:
+    """Of the network, before softmax or the logistic function."""
+    import jax
+
+    Z = X
+    for l, (W, b) in enumerate(weights):
+        Z = (jax.nn.relu(Z) if l else Z) @ W + b
+    return Z
+
+
+def _prediction(task: Task) -> Training:
+    """From an array on the device to one on the device."""
+    import jax
+    import jax.numpy as jnp
+
+    X, weights = jnp.asarray(prediction_rows(task)), _weights(task)
+    activation = jax.nn.sigmoid if task.workload.dims[-1] == 1 else jax.nn.softmax
+    run = jax.jit(lambda weights, X: activation(_outputs(weights, X)))
+    return prediction(task, lambda: jax.block_until_ready(run(weights, X)), _notes())
 
 
 if __name__ == "__main__":

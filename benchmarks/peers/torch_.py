@@ -1,5 +1,7 @@
 """PyTorch: eager with fused Adam, or, with ``--variant compile``, the whole step as one compiled graph.
 
+Predictions are from a tensor to a tensor, without autograd; ``compile`` compiles the forward pass.
+
 Measured on mnist (784-128-10, batch 64, 2 threads, Zen 3, PyTorch 2.13), ms an epoch: eager with fused Adam 141; loss
 through torch.compile, backward and fused Adam outside of it 181; the step below 103, the same with Inductor's C++
 wrapper 102.
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.peers._worker import Task, Training, UnavailableError, serve, turns
+from benchmarks.peers._worker import Task, Training, UnavailableError, prediction, prediction_rows, serve, turns
 from benchmarks.workloads import LEARNING_RATE, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -22,20 +24,61 @@ def prepare(task: Task) -> Training:
 
     torch.set_num_threads(task.n_threads)
     dims = task.workload.dims
+    if task.predict is not None:
+        return _prediction(task)
     X, y = (torch.from_numpy(array) for array in task.workload.data(task.dtype))
     if dims[-1] == 1:
         y = y.to(X.dtype)
     make = _compiled if task.variant == "compile" else _eager
     turn = turns(*make(task, dims, X, y))
     if task.variant == "compile":
-        try:
-            turn(1)
-        except Exception as error:  # Inductor raises whatever its C++ compiler fails with
-            first_line = (str(error).strip() or "no message").splitlines()[0]
-            raise UnavailableError(f"torch.compile does not work here: {type(error).__name__}: {first_line}") from error
-    return Training(
-        turn, dims, {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()}
-    )
+        _compile(lambda: turn(1))
+    return Training(turn, dims, _notes())
+
+
+def _notes() -> dict[str, Any]:
+    import torch
+
+    return {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def _compile(call: Callable[[], object]) -> None:
+    """The first call of what is compiled."""
+    try:
+        call()
+    except Exception as error:  # Inductor raises whatever its C++ compiler fails with
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise UnavailableError(f"torch.compile does not work here: {type(error).__name__}: {first_line}") from error
+
+
+def _prediction(task: Task) -> Training:
+    import torch
+
+    X, dims = torch.from_numpy(prediction_rows(task)), task.workload.dims
+    model = torch.nn.Sequential(*_layers(task), torch.nn.Sigmoid() if dims[-1] == 1 else torch.nn.Softmax(dim=1)).eval()
+    run: Callable[[Any], Any] = torch.compile(model, fullgraph=True) if task.variant == "compile" else model
+
+    @torch.no_grad()
+    def predict() -> Any:
+        return run(X)
+
+    if task.variant == "compile":
+        _compile(predict)
+    return prediction(task, predict, _notes())
+
+
+def _layers(task: Task) -> list[Any]:
+    """Linear and ReLU in turn, with the initial weights."""
+    import torch
+
+    layers: list[Any] = []
+    for W, b in zip(*[iter(initial_weights(task.workload.dims, task.dtype))] * 2, strict=True):
+        linear = torch.nn.Linear(*W.shape, dtype=getattr(torch, task.dtype))
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(W.T))
+            linear.bias.copy_(torch.from_numpy(b))
+        layers += [linear, torch.nn.ReLU()]
+    return layers[:-1]
 
 
 def _loss(logits: Any, y: Any) -> Any:
@@ -52,14 +95,7 @@ def _eager(task: Task, dims: Any, X: Any, y: Any) -> tuple[Callable[[], object],
     state: dict[str, Any] = {}
 
     def start() -> None:
-        layers: list[Any] = []
-        for W, b in zip(*[iter(initial_weights(dims, task.dtype))] * 2, strict=True):
-            linear = torch.nn.Linear(*W.shape, dtype=X.dtype)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(W.T))
-                linear.bias.copy_(torch.from_numpy(b))
-            layers += [linear, torch.nn.ReLU()]
-        state["model"] = torch.nn.Sequential(*layers[:-1])
+        state["model"] = torch.nn.Sequential(*_layers(task))
         state["adam"] = torch.optim.Adam(state["model"].parameters(), LEARNING_RATE, fused=True)
 
     def epoch() -> float:
