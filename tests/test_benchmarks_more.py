@@ -134,3 +134,18 @@ def test_memory_is_that_of_the_process_and_not_of_its_parent():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert 1 < float(done.stdout) < held.nbytes / 2**20
+
+
+def test_phases_of_a_step():
+    command = [sys.executable, "-m", "benchmarks.phases", "tiny", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("tiny, batch 32, float32; peak ")
+    names = [line.split("  ")[1].strip() for line in lines[1:]]
+    assert names[:3] == ["forward 1, 64x32", "forward 2, 32x10", "loss"]
+    assert names[3:] == [
+        "deltas 2, 10x32", "gradient 1, 64x32", "gradient 2, 32x10", "update 1, 64x32", "update 2, 32x10",
+        "sum of the phases", "a step on one thread", "a step on 1",
+    ]  # fmt: skip
+    assert all(float(line.split(" us")[0].split()[-1]) > 0 for line in lines[1:])

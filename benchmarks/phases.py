@@ -1,0 +1,218 @@
+"""Where the time of a training step goes: ``python -m benchmarks.phases WORKLOAD``, from the root of the checkout.
+
+Each phase of a step runs alone on one thread, many times over, on the buffers of a session that has trained some steps;
+beside it stand its operations, and what part of one thread's peak they reach. What the whole step takes beyond the sum
+of its phases is calls, loops and caches that the phases found warmer than a step does; on several threads, barriers and
+uneven shares too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import pin, usable_cpus
+from benchmarks.peak import passes
+from benchmarks.workloads import WORKLOADS, Workload, flop_per_epoch, initial_weights
+from fastbp.backends import Network, get_backend
+from fastbp.kernels.cpu import step
+from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.simd import window
+from fastbp.kernels.layout import FAN_OUT, LAYER, SCRATCH, SCRATCH_STRIDE
+from fastbp.losses import Loss
+from fastbp.optimizers import Adam
+
+SECONDS = 0.05  # of one measurement; the shortest of five counts
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a step on one thread.
+
+    Parameters
+    ----------
+    name : str
+    microseconds : float
+    flop : int
+        Of its matrix product; 0 where there is none.
+    weights : int
+        That it updates.
+    """
+
+    name: str
+    microseconds: float
+    flop: int = 0
+    weights: int = 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The phases, repeated within compiled code
+
+
+@kernel
+def _forward(n_times, layer, n_rows, plan, buffers, X, order):
+    for _ in range(n_times):
+        step.layer_forward(layer, 0, 0, n_rows, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
+
+
+@kernel
+def _loss(n_times, n_rows, plan, buffers, targets, order):
+    for _ in range(n_times):
+        step.loss_backward(0, 0, n_rows, 1.0 / n_rows, plan, buffers, targets, order)
+
+
+@kernel
+def _deltas(n_times, layer, n_rows, plan, buffers):
+    for _ in range(n_times):
+        step.layer_backward(layer, 0, 0, n_rows, plan, buffers)
+
+
+@kernel
+def _gradients(n_times, layer, n_rows, plan, buffers, X, order):
+    G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
+    for _ in range(n_times):
+        for i in range(plan.items.shape[0]):
+            item = plan.items[i]
+            if item[LAYER] == layer:
+                step.tile_gradient(item, G, 0, n_rows, plan, buffers, X, order, 0)
+
+
+@kernel
+def _update(n_times, layer, plan, buffers, hyper):
+    G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
+    for _ in range(n_times):
+        for i in range(plan.items.shape[0]):
+            item = plan.items[i]
+            if item[LAYER] == layer:
+                step.tile_update(item, G, 1e-9, 1.0, 0.0, plan, buffers, hyper)
+
+
+def microseconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """The shortest time of one repetition; ``function`` takes the number of them first."""
+    function(1, *arguments)
+
+    def seconds(n_times: int) -> float:
+        start = time.perf_counter()
+        function(n_times, *arguments)
+        return time.perf_counter() - start
+
+    n_times = 1
+    while seconds(n_times) < SECONDS:
+        n_times *= 2
+    return min(seconds(n_times) for _ in range(5)) / n_times * 1e6
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Measuring
+
+
+def _session(workload: Workload, dtype: str, n_threads: int) -> tuple[Any, Any]:
+    """A session that has trained some steps, and rows of one batch."""
+    dims = workload.softmax_dims
+    network = Network(dims, (*["relu"] * (len(dims) - 2), "softmax"), np.dtype(dtype))
+    X, y = workload.data(dtype)
+    session = get_backend("cpu").open(
+        network, Loss("softmax_cross_entropy"), Adam(), X, y.astype(np.intp),
+        parameters=initial_weights(dims, dtype), batch_size=workload.batch, n_threads=n_threads,
+    )  # fmt: skip
+    rows = np.random.default_rng(0).permutation(len(X))
+    session.train(rows, np.full(workload.steps, 1e-3))
+    return session, rows
+
+
+def phases(workload: Workload, dtype: str) -> Iterator[Phase]:
+    """The phases of a step, in their order within it."""
+    session, rows = _session(workload, dtype, 1)
+    plan, buffers, X, n_rows = session._plan, session._buffers, session._X, workload.batch
+    order, dims = rows[:n_rows].copy(), workload.softmax_dims
+    pairs = list(itertools.pairwise(dims))
+    for l, (fan_in, fan_out) in enumerate(pairs):
+        flop = 2 * n_rows * fan_in * fan_out
+        time_taken = microseconds(_forward, l, n_rows, plan, buffers, X, order)
+        yield Phase(f"forward {l + 1}, {fan_in}x{fan_out}", time_taken, flop)
+    yield Phase("loss", microseconds(_loss, n_rows, plan, buffers, session._targets, order))
+    for l, (fan_in, fan_out) in reversed(list(enumerate(pairs))[1:]):
+        flop = 2 * n_rows * fan_in * fan_out
+        yield Phase(f"deltas {l + 1}, {fan_out}x{fan_in}", microseconds(_deltas, l, n_rows, plan, buffers), flop)
+    for l, (fan_in, fan_out) in enumerate(pairs):
+        flop = 2 * n_rows * fan_in * fan_out
+        time_taken = microseconds(_gradients, l, n_rows, plan, buffers, X, order)
+        yield Phase(f"gradient {l + 1}, {fan_in}x{fan_out}", time_taken, flop)
+    for l, (fan_in, fan_out) in enumerate(pairs):
+        time_taken = microseconds(_update, l, plan, buffers, session._hyper)
+        yield Phase(f"update {l + 1}, {fan_in}x{fan_out}", time_taken, weights=fan_in * fan_out)
+
+
+def whole_step(workload: Workload, dtype: str, n_threads: int) -> tuple[float, int]:
+    """Microseconds of a step within an epoch, the shortest of five, and how many threads the cost model gave it."""
+    session, rows = _session(workload, dtype, n_threads)
+    rates, best = np.full(workload.steps, 1e-3), float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        session.train(rows, rates)
+        best = min(best, time.perf_counter() - start)
+    return best / workload.steps * 1e6, session._threads
+
+
+def peak(dtype: str, n_threads: int) -> float:
+    """GFLOP/s of the micro-kernel on operands in the first-level cache, the best of some passes."""
+    run, flop = passes(n_threads, dtype)
+    return flop / min(run(11)[1:]) / 1e9
+
+
+def bound(phase: Phase, share: float) -> str:
+    """What a phase waits for, in words."""
+    if phase.weights:
+        return f"{phase.microseconds * 1e3 / phase.weights:.2f} ns a weight: divisions, roots, and memory where large"
+    if not phase.flop:
+        return "exponentials and logarithms"
+    return "the multipliers" if share >= 0.85 else "narrow panels" if share < 0.65 else "loads: caches and addresses"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.phases", description="Where the time of a step goes.")
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("--threads", type=int, default=len(usable_cpus()), help="of the whole step (default: all)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--quick", action="store_true", help="few batches: to see that it works")
+    args = parser.parse_args(argv)
+    workload = WORKLOADS[args.workload].quick() if args.quick else WORKLOADS[args.workload]
+    say = partial(print, flush=True)
+    pin(args.threads)
+    one, all_of_them = peak(args.dtype, 1), peak(args.dtype, args.threads)
+    peaks = f"peak {one:.0f} GFLOP/s on one thread, {all_of_them:.0f} on {args.threads}"
+    say(f"{args.workload}, batch {workload.batch}, {args.dtype}; {peaks}")
+    total = 0.0
+    for phase in phases(workload, args.dtype):
+        gflops = phase.flop / phase.microseconds / 1e3
+        total += phase.microseconds
+        rate = f"{gflops:7.1f} {gflops / one:7.0%}" if phase.flop else " " * 15
+        say(f"  {phase.name:24s} {phase.microseconds:9.1f} us {rate}  {bound(phase, gflops / one)}")
+    flop = flop_per_epoch(workload.batch, workload.softmax_dims)
+    serial, _ = whole_step(workload, args.dtype, 1)
+    shared, n_threads = whole_step(workload, args.dtype, args.threads)
+
+    def line(name: str, taken: float, most: float, remark: str = "") -> None:
+        gflops = flop / taken / 1e3
+        say(f"  {name:24s} {taken:9.1f} us {gflops:7.1f} {gflops / most:7.0%}  {remark}")
+
+    line("sum of the phases", total, one)
+    line("a step on one thread", serial, one)
+    beyond = shared * n_threads - serial
+    line(
+        f"a step on {n_threads}", shared, all_of_them, f"{beyond:.1f} us of all threads for barriers and uneven shares"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
