@@ -19,6 +19,7 @@ from fastbp._validation import Array, as_rows
 from fastbp.backends import Network, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.estimators._callbacks import SklearnCallbacks
+from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._lbfgs import minimize_lbfgs
 from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_activations, layer_sizes
 from fastbp.estimators._progress import Progress
@@ -36,7 +37,7 @@ PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time wor
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
-class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     """Validation, fitting and prediction; subclasses know their targets.
 
     A fit works on a state of its own, a dict of attributes, and sets them when all has gone well.
@@ -182,10 +183,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
         if first_pass:
             # in scikit-learn every layer's bound follows the activation of the hidden ones; so the last one's here
             names = [*activations, activations[-1] if activations else str(self.activation)]
-            drawn = [
-                scikit_learn(rng, *pair, name) for pair, name in zip(itertools.pairwise(widths), names, strict=True)
-            ]
-            parameters = [array.astype(dtype) for layer in drawn for array in layer]
+            parameters: list[Array] = []
+            for (fan_in, fan_out), name in zip(itertools.pairwise(widths), names, strict=True):
+                parameters += [array.astype(dtype) for array in scikit_learn(rng, fan_in, fan_out, name)]
             state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
         else:
             parameters = [array.astype(dtype) for array in self._parameters()]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
@@ -33,7 +32,7 @@ def _transfer(source: Any, target: Any) -> None:
             setattr(target, name, _copied(getattr(source, name)))
 
 
-def to_sklearn(estimator: Any, kind: type[Any]) -> Any:
+def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     """scikit-learn's estimator with the parameters and the state of a fitted one of ours.
 
     Raises
@@ -77,7 +76,7 @@ def _their_optimizer(theirs: Any, state: dict[str, Any], learning_rate: float) -
     return sgd
 
 
-def from_sklearn(kind: type[Any], theirs: Any, parameters: dict[str, Any]) -> Any:
+def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters: dict[str, Any]) -> Any:
     """Ours with the parameters and the state of scikit-learn's fitted estimator.
 
     Raises
@@ -86,7 +85,6 @@ def from_sklearn(kind: type[Any], theirs: Any, parameters: dict[str, Any]) -> An
         For another kind of estimator.
     NotFittedError
     """
-    expected = MLPClassifier if hasattr(kind, "predict_proba") else MLPRegressor
     if not isinstance(theirs, expected):
         raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{expected.__name__}, got {theirs!r}")
     check_is_fitted(theirs, "coefs_")
@@ -114,3 +112,57 @@ def _our_state(optimizer: Any) -> dict[str, Any]:
         return {"step": optimizer.t, "first": by_layer(optimizer.ms), "second": by_layer(optimizer.vs)}
     velocities = [-v for v in by_layer(optimizer.velocities)]
     return {"step": 0, "first": velocities, "second": [np.zeros_like(v) for v in velocities]}
+
+
+class Interchange:
+    """The two methods, for both estimators; ``_sklearn_class`` is scikit-learn's of the same kind."""
+
+    _sklearn_class: ClassVar[type[Any]]
+
+    def to_sklearn(self) -> Any:
+        """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
+
+        For what is written for scikit-learn's: exporters to other formats, for one.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or MLPRegressor
+            With copies of the weights.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+        ValueError
+            For what scikit-learn's has no place for, such as several activations.
+
+        Examples
+        --------
+        >>> from fastbp import MLPClassifier
+        >>> model = MLPClassifier((5,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+        >>> bool((model.to_sklearn().predict([[0.5]]) == model.predict([[0.5]])).all())
+        True
+        """
+        return _to_sklearn(self, self._sklearn_class)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
+        """Take over a fitted estimator of scikit-learn; ``partial_fit`` and warm starts go on from it.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+            Of the kind of this class.
+        **parameters
+            Of our own, or to replace one of the estimator's.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+
+        Raises
+        ------
+        TypeError
+            For another kind of estimator.
+        sklearn.exceptions.NotFittedError
+        """
+        return _from_sklearn(cls, cls._sklearn_class, estimator, parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -14,7 +14,6 @@ from sklearn.utils.metaestimators import available_if
 from fastbp._validation import Array
 from fastbp.estimators._class_targets import ClassTargets
 from fastbp.estimators._codes import ClassCodes
-from fastbp.estimators._interchange import from_sklearn, to_sklearn
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -180,6 +179,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         self.dtype = dtype
         self.callbacks = callbacks
 
+    _sklearn_class = neural_network.MLPClassifier
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ClassTargets._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
@@ -309,53 +309,6 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         float
         """
         return float(self._score_function(y, self.predict(X), sample_weight))
-
-    def to_sklearn(self) -> Any:
-        """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
-
-        For what is written for ``sklearn.neural_network.MLPClassifier``: exporters to other formats, for one.
-
-        Returns
-        -------
-        sklearn.neural_network.MLPClassifier
-            With copies of the weights.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-        ValueError
-            For what scikit-learn's has no place for, such as several activations.
-
-        Examples
-        --------
-        >>> from fastbp import MLPClassifier
-        >>> model = MLPClassifier((5,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
-        >>> bool(abs(model.to_sklearn().predict([[0.5]]) - model.predict([[0.5]])).max() < 1e-6)
-        True
-        """
-        return to_sklearn(self, neural_network.MLPClassifier)
-
-    @classmethod
-    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
-        """Take over a fitted estimator of scikit-learn; ``partial_fit`` and warm starts go on from it.
-
-        Parameters
-        ----------
-        estimator : sklearn.neural_network.MLPClassifier
-        **parameters
-            Of our own, or to replace one of the estimator's.
-
-        Returns
-        -------
-        MLPClassifier
-
-        Raises
-        ------
-        TypeError
-            For another kind of estimator.
-        sklearn.exceptions.NotFittedError
-        """
-        return from_sklearn(cls, estimator, parameters)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

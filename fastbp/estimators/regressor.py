@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn import neural_network
@@ -15,7 +15,6 @@ from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
 from fastbp.estimators._base import SPARSE, BaseMLP
-from fastbp.estimators._interchange import from_sklearn, to_sklearn
 from fastbp.losses import Loss
 
 
@@ -58,6 +57,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
     True
     """
 
+    _sklearn_class = neural_network.MLPRegressor
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"})],
@@ -187,54 +187,6 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         return self._predictions(self._outputs(X), self.__dict__)
-
-    def to_sklearn(self) -> Any:
-        """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
-
-        For what is written for ``sklearn.neural_network.MLPRegressor``: exporters to other formats, for one.
-
-        Returns
-        -------
-        sklearn.neural_network.MLPRegressor
-            With copies of the weights.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-        ValueError
-            For what scikit-learn's has no place for, such as several activations.
-
-        Examples
-        --------
-        >>> from fastbp import MLPRegressor
-        >>> model = MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs", random_state=0)
-        >>> model = model.fit([[0.0], [1.0], [2.0]], [0, 1, 1])
-        >>> bool(abs(model.to_sklearn().predict([[0.5]]) - model.predict([[0.5]])).max() < 1e-6)
-        True
-        """
-        return to_sklearn(self, neural_network.MLPRegressor)
-
-    @classmethod
-    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Self:
-        """Take over a fitted estimator of scikit-learn; ``partial_fit`` and warm starts go on from it.
-
-        Parameters
-        ----------
-        estimator : sklearn.neural_network.MLPRegressor
-        **parameters
-            Of our own, or to replace one of the estimator's.
-
-        Returns
-        -------
-        MLPRegressor
-
-        Raises
-        ------
-        TypeError
-            For another kind of estimator.
-        sklearn.exceptions.NotFittedError
-        """
-        return from_sklearn(cls, estimator, parameters)
 
     # -----------------------------------------------------------------------------------------------------------------
 
