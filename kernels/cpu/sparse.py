@@ -73,7 +73,7 @@ def csr_forward(C, ldc, X, index, B, panel_rows, init, floor, m, n):
 def sort_entries(t, X, order):
     """Sort what thread t's tiles need of a batch by tile, in the order of the batch; nothing where X is dense.
 
-    By counting, in two passes over the entries: 3 ns an entry.
+    By counting, in two passes over the entries.
 
     Parameters
     ----------
