@@ -25,8 +25,8 @@ from benchmarks.workloads import WORKLOADS, Workload, flop_per_epoch, initial_we
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.cpu import step
 from fastbp.kernels.cpu._jit import kernel
-from fastbp.kernels.cpu.simd import window
-from fastbp.kernels.layout import FAN_OUT, LAYER, SCRATCH, SCRATCH_STRIDE
+from fastbp.kernels.cpu.simd import unowned, window
+from fastbp.kernels.layout import FAN_OUT, LAYER, SCRATCH, SCRATCH_STRIDE, with_next
 from fastbp.losses import Loss
 from fastbp.optimizers import Adam
 
@@ -59,24 +59,28 @@ class Phase:
 
 @kernel
 def _forward(n_times, layer, n_rows, plan, buffers, X, order):
+    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
     for _ in range(n_times):
         step.layer_forward(layer, 0, 0, n_rows, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
 
 
 @kernel
 def _loss(n_times, n_rows, plan, buffers, targets, order):
+    plan, buffers, targets, order = unowned(plan), unowned(buffers), unowned(targets), unowned(order)
     for _ in range(n_times):
         step.loss_backward(0, 0, n_rows, 1.0 / n_rows, plan, buffers, targets, order)
 
 
 @kernel
 def _deltas(n_times, layer, n_rows, plan, buffers):
+    plan, buffers = unowned(plan), unowned(buffers)
     for _ in range(n_times):
         step.layer_backward(layer, 0, 0, n_rows, plan, buffers)
 
 
 @kernel
 def _gradients(n_times, layer, n_rows, plan, buffers, X, order):
+    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
     for _ in range(n_times):
         for i in range(plan.items.shape[0]):
@@ -87,6 +91,7 @@ def _gradients(n_times, layer, n_rows, plan, buffers, X, order):
 
 @kernel
 def _update(n_times, layer, plan, buffers, hyper):
+    plan, buffers = unowned(plan), unowned(buffers)
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
     for _ in range(n_times):
         for i in range(plan.items.shape[0]):
@@ -132,7 +137,7 @@ def phases(workload: Workload, dtype: str) -> Iterator[Phase]:
     """The phases of a step, in their order within it."""
     session, rows = _session(workload, dtype, 1)
     plan, buffers, X, n_rows = session._plan, session._buffers, session._X, workload.batch
-    order, dims = rows[:n_rows].copy(), workload.softmax_dims
+    order, dims = with_next(rows[:n_rows]), workload.softmax_dims
     pairs = list(itertools.pairwise(dims))
     for l, (fan_in, fan_out) in enumerate(pairs):
         flop = 2 * n_rows * fan_in * fan_out

@@ -71,7 +71,7 @@ def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=No
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
     X = net.dense_X if dense else net.X
-    arguments = losses, net.plan, net.buffers, X, net.targets, net.order, rates, net.hyper, 0
+    arguments = losses, net.plan, net.buffers, X, net.targets, layout.with_next(net.order), rates, net.hyper, 0
     if entry == "serial":
         train_steps.serial(*arguments)
     else:

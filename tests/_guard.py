@@ -62,10 +62,11 @@ def products(dtype, at_end):
         C = guarded(np.zeros((m, width), dtype), at_end)
         gemm.gemm(C, width, guarded(A, at_end), K, index, panels, K, init, dtype(0), m, n, K)
         D, zeros = guarded(np.ones((K, width), dtype), at_end), guarded(np.zeros(panel, dtype), at_end)
-        steps, A = guarded(rng.permutation(K).astype(np.intp), at_end), guarded(A.T, at_end)
+        index, A = guarded(layout.with_next(rng.permutation(K)), at_end), guarded(A.T, at_end)
         for tile_width in {min(width, panel), lanes(dtype)}:
             G = guarded(np.zeros((m, tile_width), dtype), at_end)
-            gemm.gemm_transposed(G, A, m, steps, D, width, tile_width, zeros, dtype(-np.inf), m, K)
+            for steps in (index, None):
+                gemm.gemm_transposed(G, A, m, steps, D, width, tile_width, zeros, dtype(-np.inf), m, K)
 
 
 def elements(dtype, at_end):
@@ -133,7 +134,8 @@ def training(dtype, at_end):
         targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets[:3]))
         order = read_only(guarded(net.order, at_end))
         rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
-        train_steps.serial(step_losses, net.plan, buffers, X, targets, order, rates, net.hyper, 0)
+        padded = read_only(guarded(layout.with_next(net.order), at_end))
+        train_steps.serial(step_losses, net.plan, buffers, X, targets, padded, rates, net.hyper, 0)
         if not owners:
             out = guarded(np.zeros(16 * widths[-1], dtype), at_end)
             predict_rows.serial(out, net.plan, buffers, X, order)

@@ -97,7 +97,6 @@ class Net:
             layout.aligned_zeros(work_size, dtype),
             np.zeros(batch),
         )
-        self.buffers.work[self.plan.header[layout.ONE]] = 1
         arrays = []
         for fan_in, fan_out in itertools.pairwise(widths):
             arrays += [rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in), 0.1 * rng.normal(size=fan_out)]
@@ -159,7 +158,7 @@ class Net:
                 size = layout.padded(int(row[layout.FAN_IN])) * row[layout.TRANSPOSED_ROWS]
                 yield f"transposed copy of layer {l}", work[row[layout.TRANSPOSED] :][:size]
         yield "norms", work[header[layout.NORMS] :][: header[layout.N_NORMS]]
-        yield "zeros", work[header[layout.ZEROS] : header[layout.ONE]]
+        yield "zeros", work[header[layout.ZEROS] :][: max(layout.padded(int(n)) for n in self.widths)]
 
     def assert_close(self, twin, tolerance, where=""):
         for (name, got), (_, want) in zip(self.regions(), twin.regions(), strict=True):

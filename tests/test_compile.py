@@ -63,8 +63,10 @@ import numpy as np
 from _kernels import Net
 from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross_entropy
 from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.layout import with_next
 net = Net((5, 4, 3), ("relu", "softmax"), np.float32, batch=4, n_rows=8, loss="softmax_cross_entropy")
-train_steps.serial(np.zeros(2), net.plan, net.buffers, net.X, net.targets, net.order, np.zeros(2), net.hyper, 0)
+order = with_next(net.order)
+train_steps.serial(np.zeros(2), net.plan, net.buffers, net.X, net.targets, order, np.zeros(2), net.hyper, 0)
 (text,) = train_steps.serial.inspect_llvm().values()
 open(sys.argv[1], "w").write(text)
 assert softmax_cross_entropy._part.signatures and not block_softmax_cross_entropy._part.signatures

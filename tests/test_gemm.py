@@ -11,7 +11,7 @@ from _kernels import DTYPES, SENTINEL, ULPS, few, lanes, panelled, panels_of, se
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.kernels import reference
+from fastbp.kernels import layout, reference
 from fastbp.kernels.cpu import _jit, gemm, simd
 from fastbp.kernels.reference import gemm as twins
 
@@ -128,6 +128,7 @@ def call_gemm_transposed(A, index, D, width, dtype, m, shift=0):
     zeros = np.zeros(width, dtype)
     (whole, G), (twin_whole, twin_G) = (surrounded(m * width, dtype) for _ in range(2))
     lda = A.shape[1] if A.shape[0] > 1 else 0
+    index = None if index is None else layout.with_next(index)
     rest = (A.reshape(-1)[shift:], lda, index, D.reshape(-1), ldd, width, zeros, dtype(NO_FLOOR), m, K)
     gemm.gemm_transposed(G, *rest)
     twins.gemm_transposed(twin_G, *rest)
@@ -143,8 +144,9 @@ def test_weight_gradient_is_exact_on_whole_numbers(dtype, data):
     rng = np.random.default_rng(data.draw(seeds()))
     A = rng.integers(-4, 5, (K + 3, m + shift + 2)).astype(dtype)
     D = rng.integers(-4, 5, (K, width + 2 * int(rng.integers(0, 3)))).astype(dtype)
-    index = rng.integers(0, K + 3, K).astype(np.intp)
+    index = rng.integers(0, K + 3, K).astype(np.intp) if data.draw(st.booleans(), "indexed") else None
     whole, twin, G = call_gemm_transposed(A, index, D, width, dtype, m, shift)
+    index = np.arange(K) if index is None else index
     np.testing.assert_array_equal(G, A[index, shift : shift + m].T @ D[:, :width])
     np.testing.assert_array_equal(whole, twin)
 
@@ -159,19 +161,33 @@ def test_weight_gradient_agrees_with_its_twin(dtype, data):
     A, D = rng.normal(size=(K, m)).astype(dtype), rng.normal(size=(K, width)).astype(dtype)
     if K == 1:
         A = np.concatenate([A, A])
-    whole, twin, _ = call_gemm_transposed(A, np.arange(K), D, width, dtype, m)
+    whole, twin, G = call_gemm_transposed(A, np.arange(K), D, width, dtype, m)
+    np.testing.assert_array_equal(G, call_gemm_transposed(A, None, D, width, dtype, m)[2])
     bound = (K + 1) * ULPS[dtype] * (np.abs(A[:K]).astype(float).T @ np.abs(D)).max()
     np.testing.assert_allclose(whole, twin, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("vectors", [1, simd.NV])
-def test_bias_gradient_is_the_sum_of_the_deltas(dtype, vectors):
-    width, K = lanes(dtype) * vectors, 13
-    D = np.random.default_rng(0).integers(-9, 10, (K, width)).astype(dtype)
-    whole, twin, G = call_gemm_transposed(np.ones((1, 1), dtype), np.arange(K), D, width, dtype, 1)
-    np.testing.assert_array_equal(G[0], D.sum(axis=0))
-    np.testing.assert_array_equal(whole, twin)
+@given(st.data())
+@few(30)
+def test_bias_gradient_is_the_sum_of_the_deltas(dtype, data):
+    K, width = data.draw(sizes(dtype), "K"), lanes(dtype) * data.draw(st.integers(1, 9), "vectors")
+    D = np.random.default_rng(data.draw(seeds())).integers(-9, 10, (K, width + 3)).astype(dtype)
+    (whole, g), (twin_whole, twin) = (surrounded(width, dtype) for _ in range(2))
+    gemm.column_sums(g, D.reshape(-1), width + 3, width, K)
+    twins.column_sums(twin, D.reshape(-1), width + 3, width, K)
+    np.testing.assert_array_equal(g, D[:, :width].sum(axis=0))
+    np.testing.assert_array_equal(whole, twin_whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [0, 4, 6])
+def test_bias_gradient_keeps_what_is_not_finite(dtype, row):
+    D = np.ones((7, 16), dtype)
+    D[row, 3], D[row, 15] = np.nan, np.inf
+    g = np.zeros(16, dtype)
+    gemm.column_sums(g, D.reshape(-1), 16, 16, 7)
+    np.testing.assert_array_equal(g, D.sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -195,7 +211,7 @@ def micro(kernel):
     return numba.njit(**_jit.OPTIONS)(call)
 
 
-@pytest.mark.parametrize("gather", ["rows", "steps"])
+@pytest.mark.parametrize("gather", ["rows", "steps", "steps in order"])
 @pytest.mark.parametrize("height", simd.HEIGHTS)
 @pytest.mark.parametrize("vectors", [1, simd.NV])
 def test_micro_kernel_goes_on_with_a_sum(gather, height, vectors):
@@ -206,12 +222,15 @@ def test_micro_kernel_goes_on_with_a_sum(gather, height, vectors):
     ldc = width + 3
     A, B = rng.integers(-4, 5, (height + K, lda)).astype(dtype), rng.integers(-4, 5, (K, width + 1)).astype(dtype)
     index = rng.permutation(height + K)[: height if gather == "rows" else K].astype(np.intp)
+    entries = index if gather == "rows" else layout.with_next(index)
+    if gather == "steps in order":
+        index, entries = np.arange(K), None
     whole, C = surrounded((height - 1) * ldc + width, dtype)  # ends with the last vector of the last row
     before = rng.integers(-40, 41, (height, width)).astype(dtype)
     rows = reference._views.rows(C, ldc, height, width)
     rows[:] = before
     untouched = whole.copy()
-    kernel(C, ldc, A.reshape(-1), lda, index, B.reshape(-1), width + 1, C, ldc, dtype(-10), K)
+    kernel(C, ldc, A.reshape(-1), lda, entries, B.reshape(-1), width + 1, C, ldc, dtype(-10), K)
     dense = A[index, :K] if gather == "rows" else A[index, :height].T
     want = np.maximum(before + dense @ B[:, :width], -10)
     np.testing.assert_array_equal(rows, want)

@@ -36,7 +36,6 @@ def work_regions(plan, work_size):
             yield f"transposed {l}", row[layout.TRANSPOSED], W
         yield f"norms {l}", row[layout.NORM], norms
     yield "zeros", header[layout.ZEROS], max(layout.padded(int(n)) for n in table[:, [FAN_IN, FAN_OUT]].flat)
-    yield "one", header[layout.ONE], 1
     tile = layout.TILE_ROWS * 2 * header[layout.LANES]
     for t in range(plan.shares.shape[1] - 1):
         yield f"tile of thread {t}", header[layout.SCRATCH] + t * header[layout.SCRATCH_STRIDE], tile
@@ -154,17 +153,22 @@ def test_owners_update_the_panels_whose_outputs_they_compute(widths, n_threads, 
     assert shares[1, 0] == 0 and shares[1, -1] == len(panels) and (np.diff(shares[1]) >= 0).all()
     for t in range(n_threads):
         mine = plan.items[shares[0, t] : shares[0, t + 1]]
-        columns = {(column, width) for l, column, width, _, _ in mine.tolist() if l == 0}
-        assert columns == set(panels[shares[1, t] : shares[1, t + 1]])
+        owned = panels[shares[1, t] : shares[1, t + 1]]
+        assert {(column, width) for l, column, width, lo, _ in mine.tolist() if l == 0 and lo >= 0} == set(owned)
+        biases = [(column, width) for l, column, width, lo, _ in mine.tolist() if l == 0 and lo < 0]
+        assert sum(width for _, width in biases) == sum(width for _, width in owned)
+        assert all(layout.PANELS_TOGETHER * 2 * n_lanes >= width for _, width in biases)
+        assert not biases or min(biases)[0] == owned[0][0]
 
 
-def test_the_set_of_items_does_not_depend_on_threads():
-    """Their order does, their tiles do not: each element's sum is the same one."""
+def test_the_set_of_tiles_does_not_depend_on_threads():
+    """Their order does, they do not: each element's sum is the same one."""
     widths = (100, 70, 40, 10)
-    alone = {tuple(item) for item in planned(widths)[0].items.tolist()}
+    alone = {tuple(item) for item in planned(widths)[0].items.tolist() if item[LO] >= 0}
     for n_threads, owners in itertools.product((1, 2, 3, 8), (False, True)):
         items = planned(widths, n_threads=n_threads, owners=owners)[0].items.tolist()
-        assert {tuple(item) for item in items} == alone and len(items) == len(alone)
+        tiles = [tuple(item) for item in items if item[LO] >= 0]
+        assert set(tiles) == alone and len(tiles) == len(alone)
 
 
 def test_a_plan_without_updates_has_no_items():

@@ -32,7 +32,7 @@ def counted(call):
 
 def steps(entry, net, n_steps):
     losses, rates = np.zeros(n_steps), np.full(n_steps, 1e-3)
-    order = np.arange(n_steps * net.batch) % (len(net.X) // net.widths[0])
+    order = layout.with_next(np.arange(n_steps * net.batch) % (len(net.X) // net.widths[0]))
     order.flags.writeable = False
     with threads(2):
         counts = counted(lambda: entry(losses, net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, 0))

@@ -39,7 +39,7 @@ def train(net, module=step, X=None):
     losses = np.full(3, np.nan)
     X = net.X if X is None else X
     module.train_steps(
-        losses, net.plan, net.buffers, X, net.targets, net.order, np.full(3, 0.1), net.hyper, 0,
+        losses, net.plan, net.buffers, X, net.targets, layout.with_next(net.order), np.full(3, 0.1), net.hyper, 0,
         n_threads=net.plan.shares.shape[1] - 1,
     )  # fmt: skip
     return losses

@@ -64,7 +64,8 @@ def train(net, module=step, *, rate=0.1, taken=0, order=None):
     """The losses of one pass over the rows of a network, which it changes."""
     order = net.order if order is None else order
     losses = np.full(-(-len(order) // net.batch), np.nan)
-    arguments = (losses, net.plan, net.buffers, net.X, net.targets, order, np.full(len(losses), rate), net.hyper, taken)
+    rates, order = np.full(len(losses), rate), layout.with_next(order)
+    arguments = (losses, net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, taken)
     module.train_steps(*arguments, n_threads=net.plan.shares.shape[1] - 1)
     return losses
 
@@ -104,7 +105,7 @@ def test_padding_stays_zero(case, dtype):
             size = layout.padded(int(row[layout.FAN_IN])) * row[layout.TRANSPOSED_ROWS]
             W_T, used = (array[row[layout.TRANSPOSED] :][:size] for array in (work, ones.buffers.work))
             assert (W_T[used == 0] == 0).all() and (W_T[used != 0] != 0).any()
-    assert (work[header[layout.ZEROS] : header[layout.ONE]] == 0).all() and work[header[layout.ONE]] == 1
+    assert (work[header[layout.ZEROS] :][: max(layout.padded(int(n)) for n in net.widths)] == 0).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

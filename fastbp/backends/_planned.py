@@ -138,7 +138,6 @@ class PlannedSession(Session):
             layout.aligned_zeros(work_size, network.dtype),
             np.zeros(batch_size),
         )
-        self._buffers.work[self._plan.header[layout.ONE]] = 1
         self._step = 0
         self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
         self.set_parameters(parameters)
@@ -150,8 +149,8 @@ class PlannedSession(Session):
     def train(self, rows: Array, learning_rates: Array) -> Array:
         losses, rates = np.empty(len(learning_rates)), np.array(learning_rates, float)  # writable: one signature
         self._kernels.train_steps(
-            losses, self._plan, self._buffers, self._X, self._targets, read_only(rows), rates, self._hyper, self._step,
-            n_threads=self._threads,
+            losses, self._plan, self._buffers, self._X, self._targets, read_only(layout.with_next(rows)), rates,
+            self._hyper, self._step, n_threads=self._threads,
         )  # fmt: skip
         self._step += len(learning_rates)
         return losses
@@ -162,8 +161,8 @@ class PlannedSession(Session):
         gradients = layout.aligned_zeros(int(header[layout.N_PARAMETERS]), self._network.dtype)
         buffers, losses = self._buffers._replace(moments=gradients), np.empty(1)
         self._kernels.train_steps(
-            losses, self._plan._replace(header=header), buffers, self._X, self._targets, read_only(rows), np.zeros(1),
-            self._hyper, 0, n_threads=self._threads,
+            losses, self._plan._replace(header=header), buffers, self._X, self._targets,
+            read_only(layout.with_next(rows)), np.zeros(1), self._hyper, 0, n_threads=self._threads,
         )  # fmt: skip
         return float(losses[0]), layout.unpack(gradients, self._plan.table, self._lanes)
 

@@ -7,7 +7,9 @@ over k = 0, 1, 2, ..., so neither tiles, threads nor the vector width change a b
 See Van Zee & van de Geijn, "BLIS: A Framework for Rapidly Instantiating BLAS Functionality", 2015, for the terms.
 """
 
-from fastbp.kernels.cpu._jit import kernel
+from numba import types
+
+from fastbp.kernels.cpu._jit import by_type, kernel
 from fastbp.kernels.cpu.simd import HEIGHTS, MR, NV, rows_kernels, steps_kernels, vector_lanes, window
 
 _narrow_rows_mr, _narrow_rows_4, _narrow_rows_1 = rows_kernels[0]
@@ -89,7 +91,21 @@ def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K):
             _narrow_strip(window(C, j, 0), ldc, A, lda, index, panel, lanes, window(init, j, 0), floor, m, K)
 
 
-@kernel
+def _in_order(A, lda, index, k):
+    return window(A, k * lda, 0), None
+
+
+def _indexed(A, lda, index, k):
+    return window(A, 0, 0), window(index, k, 0)
+
+
+@by_type
+def _rows_from(A, lda, index, k):
+    """A and its row index from step k on."""
+    return _in_order if isinstance(index, types.NoneType) else _indexed
+
+
+@kernel.inlined
 def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
     """G[r, :width] = sum over k < K of A[index[k], r] D[k, :width] for r < m: one tile of A^T D.
 
@@ -98,9 +114,9 @@ def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
     G : 1-D array
         The tile, row r at G + r width; overwritten.
     A : 1-D array
-        Row r at A + r lda; with lda = 0 and A = [1], G is the sum of the rows of D.
-    index : 1-D array of intp
-        Row of A for each k.
+        Row r at A + r lda.
+    index : 1-D array of intp, or None
+        Row of A for each k, then ``AHEAD`` more rows, which are asked for only. None: rows 0, 1, 2, ...
     D : 1-D array
         Row k at D + k ldd.
     width : int
@@ -114,14 +130,44 @@ def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
         depth = min(DEPTH, K - k)
         # from the second block on, the sums go on where they stand
         init, ld_init = (window(zeros, 0, 0), 0) if k == 0 else (window(G, 0, 0), width)
-        rows, d = window(index, k, 0), window(D, k * ldd, 0)
+        (a, rows), d = _rows_from(A, lda, index, k), window(D, k * ldd, 0)
         if width > vector_lanes(G):
-            _tile(G, A, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
+            _tile(G, a, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
         else:
-            _narrow_tile(G, A, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
+            _narrow_tile(G, a, lda, rows, d, ldd, width, init, ld_init, floor, m, depth)
 
 
 @kernel
+def column_sums(g, D, ldd, width, K):
+    """g[j] = sum over k < K of D[k, j] for j < width: the gradient of a bias.
+
+    Several panels at once: a micro-kernel of one row waits for each sum (1 % of a step of 7x128-10).
+
+    Parameters
+    ----------
+    g : 1-D array
+        Overwritten.
+    D : 1-D array
+        Row k at D + k ldd.
+    width : int
+    """
+    zero, k = g.dtype.type(0), 0
+    for j in range(width):
+        g[j] = zero
+    while k + 4 <= K:  # a quarter of the loads and stores of g
+        d0, d1 = window(D, k * ldd, width), window(D, (k + 1) * ldd, width)
+        d2, d3 = window(D, (k + 2) * ldd, width), window(D, (k + 3) * ldd, width)
+        for j in range(width):
+            g[j] = g[j] + d0[j] + d1[j] + d2[j] + d3[j]
+        k += 4
+    while k < K:
+        d0 = window(D, k * ldd, width)
+        for j in range(width):
+            g[j] = g[j] + d0[j]
+        k += 1
+
+
+@kernel.inlined
 def _tile(G, A, lda, index, D, ldd, width, init, ld_init, floor, m, K):
     """Some steps of k for a tile as wide as a full panel."""
     r, tall = 0, _tall(m)
@@ -139,7 +185,7 @@ def _tile(G, A, lda, index, D, ldd, width, init, ld_init, floor, m, K):
         r += 1
 
 
-@kernel
+@kernel.inlined
 def _narrow_tile(G, A, lda, index, D, ldd, width, init, ld_init, floor, m, K):
     """Some steps of k for a tile of one vector's width."""
     r, tall = 0, _tall(m)

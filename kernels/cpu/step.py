@@ -18,15 +18,16 @@ from numba import prange
 
 from fastbp.kernels.cpu._jit import kernel, parallel
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
-from fastbp.kernels.cpu.gemm import gemm, gemm_transposed
+from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
-from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
+from fastbp.kernels.cpu.simd import group_sum, unowned, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADAM,
+    AHEAD,
     BATCH,
     BETA_1,
     BIAS,
@@ -50,7 +51,6 @@ from fastbp.kernels.layout import (
     NESTEROV,
     NORM,
     NORMS,
-    ONE,
     OPTIMIZER,
     OUT,
     OUT_LD,
@@ -170,6 +170,7 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
     if hi <= lo:
         return
+    plan, buffers, X, targets, order = unowned(plan), unowned(buffers), unowned(X), unowned(targets), unowned(order)
     forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
@@ -190,30 +191,29 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
                 activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
 
 
-@kernel
+@kernel.inlined
 def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
     """G = the item's tile of dW = A^T delta, or of db = sum of delta; delta is averaged over the batch already.
 
     A sparse X has been sorted for thread t.
     """
     header, work, layer = plan.header, buffers.work, item[LAYER]
-    row = plan.table[layer]
+    row, m = plan.table[layer], item[HI] - item[LO]
+    ldd, width = row[OUT_LD], item[WIDTH]
     D = window(work, header[DELTAS] + row[OUT] + item[COLUMN], 0)
-    zeros, none, rows = window(work, header[ZEROS], 0), work.dtype.type(-np.inf), window(plan.rows, 0, 0)
+    zeros, none = window(work, header[ZEROS], 0), work.dtype.type(-np.inf)
     if item[LO] < 0:
-        A, lda, index, m = window(work, header[ONE], 0), 0, rows, 1
-    elif layer == 0:
-        A, lda, index, m = window(row_values(X), item[LO], 0), row[FAN_IN], window(order, 0, 0), item[HI] - item[LO]
-        if csr_gradient(t, G, X, item[LO], m, D, row[OUT_LD], item[WIDTH], rows, none):
-            return
-    else:
+        column_sums(window(G, 0, width), D, ldd, width, n_rows)
+    elif layer > 0:
         below = plan.table[layer - 1]
-        A, lda = window(work, outputs(layer - 1, slot, plan) + item[LO], 0), below[OUT_LD]
-        index, m = rows, item[HI] - item[LO]
-    gemm_transposed(G, A, lda, index, D, row[OUT_LD], item[WIDTH], zeros, none, m, n_rows)
+        A = window(work, outputs(layer - 1, slot, plan) + item[LO], 0)
+        gemm_transposed(G, A, below[OUT_LD], None, D, ldd, width, zeros, none, m, n_rows)
+    elif not csr_gradient(t, G, X, item[LO], m, D, ldd, width, window(plan.rows, 0, 0), none):
+        A = window(row_values(X), item[LO], 0)
+        gemm_transposed(G, A, row[FAN_IN], order, D, ldd, width, zeros, none, m, n_rows)
 
 
-@kernel
+@kernel.inlined
 def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     """The optimizer on one tile of parameters, and the transposed copy that the next deltas read.
 
@@ -251,6 +251,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
 @kernel
 def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     """Region 2: gradient and update of every item in the share of thread t."""
+    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
     G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])
     sort_entries(t, X, order)
     for i in range(plan.shares[0, t], plan.shares[0, t + 1]):
@@ -301,8 +302,8 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
         Loss of each batch before its update; overwritten.
     plan, buffers, X, targets
         See ``fastbp.kernels.layout``. Parameters, moments and work are updated.
-    order : ndarray of intp, shape (n_rows,)
-        Rows of X.
+    order : ndarray of intp, shape (n_rows + AHEAD,)
+        Rows of X; the last ``AHEAD`` are asked for by the processor, but belong to no batch.
     rates : ndarray of float64, shape (n_steps,)
         Learning rates.
     hyper : ndarray of float64, shape (HYPER_SIZE,)
@@ -310,13 +311,14 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
         Steps taken before this call.
     """
     header, batch, n_threads = plan.header, plan.header[BATCH], plan.shares.shape[1] - 1
+    end = order.shape[0] - AHEAD
     owners, optimizer, convention = header[OWNERS] != 0, header[OPTIMIZER], header[CONVENTION]
     n_steps = rates.shape[0]
     # step s: tiles of step s - 1 and, with owners, the first layer of step s; then the rows of step s
     for s in range(n_steps + 1):
         if s > 0 or owners:
-            before = window(order, (s - 1) * batch, min(batch, order.shape[0] - (s - 1) * batch))
-            now = window(order, s * batch, min(batch, order.shape[0] - s * batch))
+            before = window(order, (s - 1) * batch, min(batch, end - (s - 1) * batch))
+            now = window(order, s * batch, min(batch, end - s * batch))
             rate, correction, weight = 0.0, 0.0, 1.0
             if s > 0:
                 rate, correction = step_scalars(optimizer, convention, hyper, rates[s - 1], step + s)
@@ -330,7 +332,7 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
             if s > 0:
                 losses[s - 1] = batch_loss(before.shape[0], weight, hyper[L2], plan, buffers)
         if s < n_steps:
-            rows = window(order, s * batch, min(batch, order.shape[0] - s * batch))
+            rows = window(order, s * batch, min(batch, end - s * batch))
             n_rows = rows.shape[0]
             scale = 1.0 / batch_weight(targets.weights, rows)
             share = row_share(n_rows, n_threads)

@@ -17,6 +17,13 @@ def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K, *, lanes=No
 
 @np.errstate(all="ignore")
 def gemm_transposed(G, A, lda, index, D, ldd, width, zeros, floor, m, K):
-    """G = A[index]^T D: m rows and ``width`` columns of the weight gradient."""
-    Z = zeros[:width] + gathered(A, lda, index[:K], m).T @ rows(D, ldd, K, width)
+    """G = A[index]^T D: m rows and ``width`` columns of the weight gradient; without an index A's rows are in order."""
+    index = np.arange(K) if index is None else index[:K]
+    Z = zeros[:width] + gathered(A, lda, index, m).T @ rows(D, ldd, K, width)
     rows(G, width, m, width)[:] = np.where(Z < floor, floor, Z)
+
+
+@np.errstate(all="ignore")
+def column_sums(g, D, ldd, width, K):
+    """g = 1^T D: the gradient of a bias."""
+    g[:width] = rows(D, ldd, K, width).sum(axis=0)

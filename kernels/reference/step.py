@@ -18,6 +18,7 @@ import numpy as np
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADAM,
+    AHEAD,
     BATCH,
     BETA_1,
     BIAS,
@@ -40,7 +41,6 @@ from fastbp.kernels.layout import (
     NESTEROV,
     NORM,
     NORMS,
-    ONE,
     OPTIMIZER,
     OUT,
     OUT_LD,
@@ -70,7 +70,7 @@ from fastbp.kernels.reference.activations import (
     output_forward,
     softmax_backward,
 )
-from fastbp.kernels.reference.gemm import gemm, gemm_transposed
+from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
@@ -197,18 +197,16 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
     A sparse X has been sorted for thread t.
     """
     header, work, layer, lo = plan.header, buffers.work, item[LAYER], item[LO]
-    row = plan.table[layer]
-    delta = work[header[DELTAS] + row[OUT] + item[COLUMN] :]
-    index, m = plan.rows, item[HI] - lo
+    row, m = plan.table[layer], item[HI] - lo
+    delta, ldd, width = work[header[DELTAS] + row[OUT] + item[COLUMN] :], row[OUT_LD], item[WIDTH]
+    zeros, none = work[header[ZEROS] :], -np.inf
     if lo < 0:
-        A, lda, m = work[header[ONE] :], 0, 1
-    elif layer == 0:
-        A, lda, index = row_values(X)[lo:], row[FAN_IN], order
-        if csr_gradient(t, G, X, lo, m, delta, row[OUT_LD], item[WIDTH], plan.rows, -np.inf):
-            return
-    else:
+        column_sums(G, delta, ldd, width, n_rows)
+    elif layer > 0:
         A, lda = work[outputs(layer - 1, slot, plan) + lo :], plan.table[layer - 1, OUT_LD]
-    gemm_transposed(G, A, lda, index, delta, row[OUT_LD], item[WIDTH], work[header[ZEROS] :], -np.inf, m, n_rows)
+        gemm_transposed(G, A, lda, None, delta, ldd, width, zeros, none, m, n_rows)
+    elif not csr_gradient(t, G, X, lo, m, delta, ldd, width, plan.rows, none):
+        gemm_transposed(G, row_values(X)[lo:], row[FAN_IN], order, delta, ldd, width, zeros, none, m, n_rows)
 
 
 def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
@@ -281,8 +279,10 @@ def row_share(n_rows, n_threads):
 def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
     """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
 
-    ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call.
+    ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call. The
+    last ``AHEAD`` entries of ``order`` belong to no batch.
     """
+    order = order[: len(order) - AHEAD]
     header, threads = plan.header, range(plan.shares.shape[1] - 1)
     batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
     for s, rate in enumerate(rates.tolist()):
