@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
             "benchmarks/ needs pytest-benchmark, which is not installed or switched off: pip install -e '.[bench]'"
         )
     config.option.benchmark_quiet = True  # its own table has seconds of many repetitions
+    from pytest_benchmark.logger import PytestBenchmarkWarning
+
+    # As an error, the warning that there is nothing to save would come in place of the report of what went wrong. It is
+    # given outside of what pytest applies the second filter to.
+    warnings.filterwarnings("default", category=PytestBenchmarkWarning)
+    config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
     config.stash[RESULTS] = []
 
 
