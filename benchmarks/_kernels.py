@@ -1,0 +1,161 @@
+"""The compiled CPU kernels, repeated within compiled code, and how they are held against their NumPy twins.
+
+A call from Python costs some 10 us and more, longer than most of these kernels take: hence the loops. They are few,
+each over several kernels, since each costs seconds of compilation for each dtype. ``_cases.py`` says on what they run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastbp.kernels.cpu import activations, losses, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.simd import window
+from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, SCRATCH, SCRATCH_STRIDE
+
+# Largest difference from the twin, as a part of the twin's largest element. A sum of 1024 products in another order
+# differs by 1e-6 and 3e-15 of it.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+
+
+def verify(got: list[Any], want: list[Any], dtype: str, where: str = "") -> None:
+    """AssertionError unless each array is what it should be, to :data:`TOLERANCE`; nothing may be NaN or infinite."""
+    for k, (ours, twins) in enumerate(zip(got, want, strict=True)):
+        assert ours.shape == twins.shape and ours.dtype == twins.dtype, f"{where}, result {k}: another kind of array"
+        error, most = np.abs(ours - twins).max(initial=0), np.abs(twins).max(initial=0)
+        # a NaN makes every comparison false
+        assert error <= TOLERANCE[dtype] * most < np.inf, f"{where}, result {k}: off by {error:.3g} of {most:.3g}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel on some operands.
+
+    Parameters
+    ----------
+    kernel, shape, dtype : str
+    flop : int
+        Of one repetition.
+    n_bytes : int
+        What one repetition must read and write, each element once.
+    run : callable
+        ``run(n_times)``: so many repetitions.
+    want : callable
+        What the twin makes of copies of the operands.
+    got : callable
+        What the kernel makes of the operands themselves.
+    """
+
+    kernel: str
+    shape: str
+    dtype: str
+    flop: int
+    n_bytes: int
+    run: Callable[[int], Any]
+    want: Callable[[], list[Any]]
+    got: Callable[[], list[Any]]
+
+    def check(self) -> None:
+        """AssertionError where the kernel is not what its twin is; before it is timed, since it may work in place."""
+        want = self.want()
+        verify(self.got(), want, self.dtype, f"{self.kernel} {self.shape} {self.dtype}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loops
+
+_SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+(
+    FORWARD, BACKWARD, GRADIENT, SORT, ADAM, SGD, SQUARES, TRANSPOSE, ACTIVATION, DERIVATIVE, SOFTMAX,
+    SOFTMAX_DERIVATIVE, SOFTMAX_LOSS, BLOCKS_LOSS, SIGMOID_LOSS, POISSON_LOSS, SQUARED_LOSS,
+) = range(17)  # fmt: skip
+
+
+def repeated(function: Callable[..., Any]) -> Any:
+    """A kernel that is compiled again when this file has changed: the cache on disk knows the kernels' files only."""
+    function.__qualname__ = f"{function.__qualname__}_{_SOURCE}"
+    return kernel(function)
+
+
+@repeated
+def layers(n_times, what, first, last, n_rows, plan, buffers, X, order):
+    """Of layer ``first``, or for GRADIENT of items ``first`` .. ``last`` of the update."""
+    G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
+    for _ in range(n_times):
+        if what == FORWARD:
+            step.layer_forward(first, 0, 0, n_rows, 0, plan.table[first, FAN_OUT], plan, buffers, X, order)
+        elif what == BACKWARD:
+            step.layer_backward(first, 0, 0, n_rows, plan, buffers)
+        elif what == SORT:
+            sparse.sort_entries(0, X, order)
+        else:
+            for i in range(first, last):
+                step.tile_gradient(plan.items[i], G, 0, n_rows, plan, buffers, X, order, 0)
+
+
+@repeated
+def updates(n_times, what, w, m, v, g, hyper, rate, correction, l2):
+    """An optimizer on a run of parameters; ``m`` is SGD's velocity, and its momentum where Adam's beta_1 is."""
+    for _ in range(n_times):
+        if what == ADAM:
+            optimizers.adam(w, m, v, g, hyper, rate, correction, l2)
+        else:
+            optimizers.sgd(w, m, g, hyper[BETA_1], 0, rate, correction, l2)
+
+
+@repeated
+def tile(n_times, what, out, w, width, n_rows):
+    """A tile that is a whole matrix."""
+    for _ in range(n_times):
+        if what == SQUARES:
+            tiles.add_squares(out, w, width, n_rows)
+        else:
+            tiles.transpose_tile(out, width, w, 0, n_rows, n_rows, 0, width)
+
+
+@repeated
+def elements(n_times, what, dZ, A, ld, m, n, code):
+    """An activation or its derivative, by element or by row."""
+    for _ in range(n_times):
+        if what == ACTIVATION:
+            activations.activation_forward(A, code)
+        elif what == DERIVATIVE:
+            activations.activation_backward(dZ, A, code)
+        elif what == SOFTMAX:
+            activations.softmax_forward(A, ld, m, n)
+        else:
+            activations.softmax_backward(dZ, A, ld, m, n)
+
+
+@repeated
+def losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, blocks, index, weights, scale, m, n, convention):
+    """A loss of m rows, and its gradient."""
+    scale = Z.dtype.type(scale)
+    for _ in range(n_times):
+        if what == SOFTMAX_LOSS:
+            losses.softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+        elif what == BLOCKS_LOSS:
+            losses.block_softmax_cross_entropy(
+                row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, convention
+            )  # fmt: skip
+        elif what == SIGMOID_LOSS:
+            losses.sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention)
+        elif what == POISSON_LOSS:
+            losses.poisson(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        else:
+            losses.squared_error(
+                row_loss, dZ, Z, ld, values, index, weights, scale, m, n, HALF_SQUARED_ERROR, convention
+            )  # fmt: skip
+
+
+@repeated
+def few_rows(n_times, Z, ld, A, lda, W, b, m, n, K, code):
+    """A layer of a prediction of few rows."""
+    for _ in range(n_times):
+        predict.layer_rows(Z, ld, A, lda, W, b, m, n, K, code)
