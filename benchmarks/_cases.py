@@ -119,7 +119,7 @@ def dense(what: int, batch: int, fan_in: int, fan_out: int, dtype: str, scattere
     widths = (16, fan_in, fan_out) if what == BACKWARD else (fan_in, fan_out)
     X = rng.normal(size=(n_samples, widths[0])).astype(dtype)
     order = rng.permutation(n_samples)[:batch].copy() if scattered else np.arange(batch)
-    layer = _Layer(dtype, widths, batch, X, order)
+    layer = _Layer(dtype, widths, batch, X, layout.with_next(order))
     name = {FORWARD: "gemm", BACKWARD: "gemm, deltas", GRADIENT: "gemm_transposed"}[what]
     product = (fan_out, fan_in) if what == BACKWARD else (fan_in, fan_out)
     shape = f"{batch}x{product[0]}x{product[1]}{', scattered' if scattered else ''}"

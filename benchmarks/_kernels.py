@@ -16,7 +16,7 @@ import numpy as np
 
 from fastbp.kernels.cpu import activations, losses, optimizers, predict, sparse, step, tiles
 from fastbp.kernels.cpu._jit import kernel
-from fastbp.kernels.cpu.simd import window
+from fastbp.kernels.cpu.simd import unowned, window
 from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, SCRATCH, SCRATCH_STRIDE
 
 # Largest difference from the twin, as a part of the twin's largest element. A sum of 1024 products in another order
@@ -86,6 +86,7 @@ def repeated(function: Callable[..., Any]) -> Any:
 @repeated
 def layers(n_times, what, first, last, n_rows, plan, buffers, X, order):
     """Of layer ``first``, or for GRADIENT of items ``first`` .. ``last`` of the update."""
+    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
     for _ in range(n_times):
         if what == FORWARD:
