@@ -42,9 +42,9 @@ LAYER, COLUMN, WIDTH, LO, HI = range(5)
 # Entries of ``header``
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
-    LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES,
+    LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
     HEADER_SIZE,
-) = range(18)  # fmt: skip
+) = range(20)  # fmt: skip
 
 # Entries of ``hyper``
 BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
@@ -161,6 +161,7 @@ def plan(
     batch: int,
     n_threads: int = 1,
     owners: bool = False,
+    gathered: bool = False,
     update: bool = True,
     density: float | None = None,
     **codes: int,
@@ -181,6 +182,8 @@ def plan(
         Shares that the work is cut into.
     owners : bool
         Whether the first layer's forward goes by panels, each with an owner, instead of by rows.
+    gathered : bool
+        Whether each batch's rows of X are copied to where they lie no power of two apart. Not with owners.
     update : bool
         False leaves out the items, for predictions alone.
     density : float, optional
@@ -217,6 +220,9 @@ def plan(
     position += padded(out)
     if owners:  # otherwise both slots are one
         header[SECOND_SLOT], position = position, position + padded(batch * int(table[0, OUT_LD]))
+    if gathered:  # never at 0, which stands for none
+        header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
+        position += padded(batch * int(header[GATHERED_LD]))
     table[:, TRANSPOSED] += position
     position += transposed
     table[:, NORM] += position

@@ -81,6 +81,10 @@ def elements(dtype, at_end):
             activations.activation_forward(w, code)
             activations.activation_backward(g, w, code)
         tiles.add_squares(v, guarded(np.ones((4, n), dtype), at_end), n, 4)
+        index = guarded(np.array([2, 0, 1]), at_end)
+        tiles.gather_rows(
+            guarded(np.ones(3 * n, dtype), at_end), n, guarded(np.ones(3 * n, dtype), at_end), n, index, 3, n
+        )
         Z, dZ = (guarded(np.ones((m, ld), dtype), at_end) for _ in range(2))
         activations.softmax_forward(Z, ld, m, n)
         activations.softmax_backward(dZ, Z, ld, m, n)

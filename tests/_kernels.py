@@ -81,14 +81,14 @@ class Net:
 
     def __init__(
         self, widths, activations, dtype, *, batch, n_rows, loss, n_threads=1, owners=False, weighted=False, seed=0,
-        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, blocks=(), **codes,
+        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, gathered=False, blocks=(), **codes,
     ):  # fmt: skip
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
         codes["loss"] = layout.LOSSES[loss]
         self.plan, work_size = layout.plan(
             widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners,
-            density=density, **codes,
+            density=density, gathered=gathered, **codes,
         )  # fmt: skip
         size = int(self.plan.header[layout.N_PARAMETERS])
         self.buffers = layout.Buffers(
@@ -151,6 +151,10 @@ class Net:
             starts = {"outputs": row[layout.OUT], "deltas": header[layout.DELTAS] + row[layout.OUT]}
             if l == 0 and header[layout.OWNERS]:
                 starts["outputs of slot 1"] = header[layout.SECOND_SLOT]
+            if l == 0 and header[layout.GATHERED]:
+                ld = header[layout.GATHERED_LD]
+                copy = work[header[layout.GATHERED] :][: self.batch * ld].reshape(self.batch, ld)
+                yield "rows of X", copy[:, : self.widths[0]]
             for name, start in starts.items():
                 Z = work[start : start + self.batch * row[layout.OUT_LD]].reshape(self.batch, -1)
                 yield f"{name} of layer {l}", Z[:, : row[layout.FAN_OUT]]

@@ -32,6 +32,8 @@ def work_regions(plan, work_size):
         yield f"deltas {l}", header[DELTAS] + row[OUT], rows
         if l == 0 and header[OWNERS]:
             yield "second slot", row[OUT] + header[layout.SECOND_SLOT], rows
+        if l == 0 and header[layout.GATHERED]:
+            yield "rows of X", header[layout.GATHERED], header[BATCH] * header[layout.GATHERED_LD]
         if l > 0:
             yield f"transposed {l}", row[layout.TRANSPOSED], W
         yield f"norms {l}", row[layout.NORM], norms
@@ -49,10 +51,13 @@ def assert_apart(regions):
         assert start + size <= following, f"{name} reaches into {after}"
 
 
-@given(networks, st.integers(1, 5), st.booleans(), st.integers(1, 70), st.sampled_from(DTYPES), st.sampled_from(LANES))
+ways = st.sampled_from([{}, {"owners": True}, {"gathered": True}])
+
+
+@given(networks, st.integers(1, 5), ways, st.integers(1, 70), st.sampled_from(DTYPES), st.sampled_from(LANES))
 @few(100)
-def test_no_two_regions_of_the_work_buffer_overlap(widths, n_threads, owners, batch, dtype, n_lanes):
-    plan, size = planned(widths, n_threads=n_threads, owners=owners, batch=batch, dtype=dtype, n_lanes=n_lanes)
+def test_no_two_regions_of_the_work_buffer_overlap(widths, n_threads, way, batch, dtype, n_lanes):
+    plan, size = planned(widths, n_threads=n_threads, batch=batch, dtype=dtype, n_lanes=n_lanes, **way)
     assert_apart(work_regions(plan, size))
     header, table = plan.header, plan.table
     # the sum of the norms runs over all of them, group after group
@@ -267,6 +272,20 @@ def test_a_tiny_network_trains_on_one_thread():
 def test_a_wide_network_has_owners():
     assert trained((784, 1024, 512, 10), 256, 2) == (2, True)
     assert trained((784, 1024, 512, 10), 256, 1) == (1, False)
+
+
+@pytest.mark.parametrize(("widths", "dtype", "gathered"), [
+    ((512, 1024, 10), np.float32, True), ((256, 128, 10), np.float32, True), ((128, 256, 10), np.float64, True),
+    ((128, 256, 10), np.float32, False), ((784, 256, 10), np.float32, False), ((512, 100, 10), np.float32, False),
+])  # fmt: skip
+def test_rows_a_power_of_two_apart_are_gathered_for_a_wide_layer(widths, dtype, gathered):
+    for n_threads in (1, 2):
+        plan, _ = schedule.training_plan(
+            widths, ("relu", "softmax"), dtype=dtype, lanes=lanes(dtype), batch=256, n_threads=n_threads
+        )
+        header = plan.header
+        assert (header[layout.GATHERED] > 0, bool(header[OWNERS] and gathered)) == (gathered, False)
+        assert not gathered or header[layout.GATHERED_LD] == layout.row_stride(widths[0], np.dtype(dtype).itemsize)
 
 
 def test_no_owners_where_their_shares_would_be_uneven():

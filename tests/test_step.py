@@ -48,6 +48,7 @@ WAYS = {
     "threaded": {"n_threads": 2},
     "owned": {"n_threads": 2, "owners": True, "weighted": True},
     "owned by three": {"n_threads": 3, "owners": True},
+    "gathered": {"n_threads": 2, "gathered": True},
 }
 each_case = pytest.mark.parametrize("case", CASES)
 each_way = pytest.mark.parametrize("way", WAYS)
@@ -172,8 +173,9 @@ def test_a_step_is_its_gradient_applied(update, dtype):
 def test_threads_and_owners_change_no_bit(case, dtype):
     alone = net_of(case, dtype, **UPDATES["adam"])
     want = train(alone)
-    for n_threads, owners in itertools.product((1, 2, 3), (False, True)):
-        net = net_of(case, dtype, n_threads=n_threads, owners=owners, **UPDATES["adam"])
+    ways = [{"owners": False}, {"owners": True}, {"gathered": True}]
+    for n_threads, way in itertools.product((1, 2, 3), ways):
+        net = net_of(case, dtype, n_threads=n_threads, **way, **UPDATES["adam"])
         np.testing.assert_array_equal(train(net), want)
         for array, other in zip(net.unpack(), alone.unpack(), strict=True):
             np.testing.assert_array_equal(array, other)
@@ -351,6 +353,19 @@ def test_squares_agree_with_their_twin(dtype, width, n_rows, seed):
     assert_close(norms, twin_norms, n_rows * ULPS[dtype])
     np.testing.assert_allclose(norms, (w.astype(float) ** 2).sum(axis=0), rtol=n_rows * ULPS[dtype])
     assert (whole[:64] == SENTINEL).all() and (whole[64 + width :] == SENTINEL).all()
+
+
+@each_dtype
+@given(st.integers(0, 9), st.integers(1, 40), seeds())
+@few(30)
+def test_rows_are_gathered_as_by_their_twin(dtype, m, n, seed):
+    rng = np.random.default_rng(seed)
+    A, index = rng.normal(size=(7, n + 2)).astype(dtype), rng.integers(0, 7, m)
+    whole, twin = (surrounded(10 * (n + 3), dtype) for _ in range(2))
+    tiles.gather_rows(whole[1], n + 3, A.reshape(-1), n + 2, index, m, n)
+    tiles_twins.gather_rows(twin[1], n + 3, A.reshape(-1), n + 2, index, m, n)
+    np.testing.assert_array_equal(whole[1].reshape(10, -1)[:m, :n], A[index, :n])
+    np.testing.assert_array_equal(whole[0], twin[0])
 
 
 @each_dtype

@@ -23,7 +23,7 @@ from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cros
 from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.cpu.simd import group_sum, unowned, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
-from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
+from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADAM,
@@ -36,6 +36,8 @@ from fastbp.kernels.layout import (
     DELTAS,
     FAN_IN,
     FAN_OUT,
+    GATHERED,
+    GATHERED_LD,
     GRADIENT,
     GROUP,
     HI,
@@ -96,7 +98,9 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     ld = row[OUT_LD]
     C = window(work, outputs(layer, slot, plan) + lo * ld + first, 0)
     floor = parameters.dtype.type(0) if row[ACTIVATION] == RELU else parameters.dtype.type(-np.inf)
-    if layer == 0:
+    if layer == 0 and plan.header[GATHERED] > 0:
+        A, lda, index = window(work, plan.header[GATHERED], 0), plan.header[GATHERED_LD], window(plan.rows, lo, 0)
+    elif layer == 0:
         A, lda, index = row_values(X), row[FAN_IN], window(order, lo, 0)
     else:
         below = plan.table[layer - 1]
@@ -171,6 +175,10 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     if hi <= lo:
         return
     plan, buffers, X, targets, order = unowned(plan), unowned(buffers), unowned(X), unowned(targets), unowned(order)
+    if plan.header[GATHERED] > 0:
+        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
+        copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
+        gather_rows(copy, ld, row_values(X), n, window(order, lo, hi - lo), hi - lo, n)
     forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
@@ -204,10 +212,11 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
     zeros, none = window(work, header[ZEROS], 0), work.dtype.type(-np.inf)
     if item[LO] < 0:
         column_sums(window(G, 0, width), D, ldd, width, n_rows)
-    elif layer > 0:
-        below = plan.table[layer - 1]
-        A = window(work, outputs(layer - 1, slot, plan) + item[LO], 0)
-        gemm_transposed(G, A, below[OUT_LD], None, D, ldd, width, zeros, none, m, n_rows)
+    elif layer > 0 or header[GATHERED] > 0:
+        start, lda = header[GATHERED], header[GATHERED_LD]
+        if layer > 0:
+            start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
+        gemm_transposed(G, window(work, start + item[LO], 0), lda, None, D, ldd, width, zeros, none, m, n_rows)
     elif not csr_gradient(t, G, X, item[LO], m, D, ldd, width, window(plan.rows, 0, 0), none):
         A = window(row_values(X), item[LO], 0)
         gemm_transposed(G, A, row[FAN_IN], order, D, ldd, width, zeros, none, m, n_rows)

@@ -1,4 +1,4 @@
-"""What else is done to a tile of W while it is in the first-level cache."""
+"""What else is done to a tile of W while it is in the first-level cache, and to the rows of a batch."""
 
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import NV, transpose_block, vector_lanes, window
@@ -29,6 +29,25 @@ def transpose_tile(T, panel_rows, w, lo, hi, fan_in, column, width):
         for j in range(0, width, lanes):
             target = window(T, start * panel_rows + (column + j) * panel_width + (k - start), 0)
             transpose_block(target, panel_width, window(w, (k - lo) * width + j, 0), width)
+
+
+@kernel
+def gather_rows(out, ld, A, lda, index, m, n):
+    """out[i, :n] = A[index[i], :n] for i < m.
+
+    Parameters
+    ----------
+    out : 1-D array of real
+        Row i at out + i ld; padding is left as it is.
+    A : 1-D array of real
+        Row r at A + r lda.
+    index : 1-D array of intp
+    m, n : int
+    """
+    for i in range(m):
+        to, here = window(out, i * ld, n), window(A, index[i] * lda, n)
+        for q in range(n):
+            to[q] = here[q]
 
 
 @kernel

@@ -27,6 +27,8 @@ from fastbp.kernels.layout import (
     DELTAS,
     FAN_IN,
     FAN_OUT,
+    GATHERED,
+    GATHERED_LD,
     GRADIENT,
     HI,
     L2,
@@ -74,7 +76,7 @@ from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
-from fastbp.kernels.reference.tiles import add_squares, transpose_tile
+from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
 
 
 def outputs(layer, slot, plan):
@@ -93,7 +95,9 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     ld = row[OUT_LD]
     Z = work[outputs(layer, slot, plan) + lo * ld + first :]
     W, b = parameters[row[WEIGHTS] + first * row[PANEL_ROWS] :], parameters[row[BIAS] + first :]
-    if layer == 0:
+    if layer == 0 and plan.header[GATHERED]:
+        A, lda, index = work[plan.header[GATHERED] :], plan.header[GATHERED_LD], plan.rows[lo:hi]
+    elif layer == 0:
         A, lda, index = row_values(X), row[FAN_IN], order[lo:hi]
     else:
         A, lda, index = work[outputs(layer - 1, slot, plan) :], plan.table[layer - 1, OUT_LD], plan.rows[lo:hi]
@@ -173,6 +177,9 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Forward, loss and deltas for rows lo .. hi of the batch."""
     if hi <= lo:
         return
+    if plan.header[GATHERED]:
+        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
+        gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order[lo:hi], hi - lo, n)
     forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
@@ -202,9 +209,11 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
     zeros, none = work[header[ZEROS] :], -np.inf
     if lo < 0:
         column_sums(G, delta, ldd, width, n_rows)
-    elif layer > 0:
-        A, lda = work[outputs(layer - 1, slot, plan) + lo :], plan.table[layer - 1, OUT_LD]
-        gemm_transposed(G, A, lda, None, delta, ldd, width, zeros, none, m, n_rows)
+    elif layer > 0 or header[GATHERED]:
+        start, lda = header[GATHERED], header[GATHERED_LD]
+        if layer > 0:
+            start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
+        gemm_transposed(G, work[start + lo :], lda, None, delta, ldd, width, zeros, none, m, n_rows)
     elif not csr_gradient(t, G, X, lo, m, delta, ldd, width, plan.rows, none):
         gemm_transposed(G, row_values(X)[lo:], row[FAN_IN], order, delta, ldd, width, zeros, none, m, n_rows)
 

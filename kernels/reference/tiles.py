@@ -1,9 +1,9 @@
-"""What else is done to a tile of W."""
+"""What else is done to a tile of W, and to the rows of a batch."""
 
 import numpy as np
 
 from fastbp.kernels.layout import padded, panel_columns
-from fastbp.kernels.reference._views import rows
+from fastbp.kernels.reference._views import gathered, rows
 
 
 def transpose_tile(T, panel_rows, w, lo, hi, fan_in, column, width, *, lanes=None):
@@ -14,6 +14,11 @@ def transpose_tile(T, panel_rows, w, lo, hi, fan_in, column, width, *, lanes=Non
         if k < end:
             panel = rows(T[first * panel_rows :], panel_width, column + width, panel_width)
             panel[column:, k - first : end - first] = w[k - lo : end - lo].T
+
+
+def gather_rows(out, ld, A, lda, index, m, n):
+    """out = A[index]: rows of X in the order of the batch."""
+    rows(out, ld, m, n)[:] = gathered(A, lda, index[:m], n)
 
 
 @np.errstate(all="ignore")
