@@ -19,8 +19,9 @@ from fastbp._config import show_config
 from fastbp.backends._planned import PlannedSession, as_rows, as_targets, read_only
 from fastbp.backends.base import Network
 from fastbp.backends.cpu import BACKEND
+from fastbp.kernels import layout
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
-from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD
 
@@ -35,8 +36,9 @@ def compile_for(dtype: Any, form: Callable[[Any], Any] = np.ascontiguousarray) -
     session: PlannedSession = BACKEND.open(network, loss, SGD(), X, y, parameters=parameters, batch_size=2, n_threads=1)
     plan, buffers, hyper = session._plan, session._buffers, session._hyper
     targets, order = as_targets(y, None, dtype, loss), read_only(np.arange(4))
+    steps = read_only(layout.with_next(np.arange(4)))
     for entry in ("serial", "threaded"):
-        getattr(train_steps, entry)(np.empty(2), plan, buffers, session._X, targets, order, np.zeros(2), hyper, 0)
+        getattr(train_steps, entry)(np.empty(2), plan, buffers, session._X, targets, steps, np.zeros(2), hyper, 0)
         getattr(predict_rows, entry)(np.empty(8, dtype), plan, buffers, as_rows(X), order)
         getattr(evaluate_rows, entry)(np.empty(4), plan, buffers, as_rows(X), targets, order)
     session.apply_gradients(parameters, 0.0, 4)

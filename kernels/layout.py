@@ -86,6 +86,8 @@ class Plan(NamedTuple):
         where the first layer has owners.
     rows : ndarray of intp, shape (batch,)
         0, 1, 2, ...: the row index of everything but X.
+    crew : ndarray of int64, shape (8 (1 + n_threads),)
+        By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
     """
 
     header: Array
@@ -93,6 +95,7 @@ class Plan(NamedTuple):
     items: Array
     shares: Array
     rows: Array
+    crew: Array
 
 
 class Buffers(NamedTuple):
@@ -239,7 +242,8 @@ def plan(
     items, shares = np.zeros((0, 5), np.int64), np.zeros((2, n_threads + 1), np.int64)
     if update:
         items, shares = _items(table, lanes, batch, n_threads, owners, density)
-    return Plan(header, table, items, shares, np.arange(batch, dtype=np.intp)), position
+    crew = np.zeros(8 * (1 + n_threads), np.int64)
+    return Plan(header, table, items, shares, np.arange(batch, dtype=np.intp), crew), position
 
 
 def _items(

@@ -17,7 +17,7 @@ from fastbp.kernels import layout
 SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
 SECONDS_PER_PARAMETER = 0.4e-9
 SECONDS_PER_ROW = 5e-8  # loss and calls
-REGION = 4e-6  # one parallel region on TBB
+import os; REGION = float(os.environ.get("REGION","4e-6"))
 BLOCK_SECONDS = 0.1
 # An owner reads its weights from its own cache; a share of work this much longer than even costs more than that saves
 TOLERATED_IMBALANCE = 1.12

@@ -25,7 +25,7 @@ from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import losses as loss_kernels
 from fastbp.kernels.cpu._threads import threading_layer, threads
-from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 

@@ -15,7 +15,7 @@ from _kernels import DTYPES, Net, lanes, panelled, panels_of, read_only
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import activations, gemm, losses, optimizers, simd, tiles
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
-from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.cpu.training import train_steps
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0

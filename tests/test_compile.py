@@ -62,7 +62,7 @@ import sys
 import numpy as np
 from _kernels import Net
 from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross_entropy
-from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.cpu.training import train_steps
 from fastbp.kernels.layout import with_next
 net = Net((5, 4, 3), ("relu", "softmax"), np.float32, batch=4, n_rows=8, loss="softmax_cross_entropy")
 order = with_next(net.order)

@@ -16,7 +16,7 @@ from numba.core.runtime import rtsys
 from _kernels import Net
 from fastbp.kernels import layout
 from fastbp.kernels.cpu._threads import threads
-from fastbp.kernels.cpu.step import train_steps
+from fastbp.kernels.cpu.training import train_steps
 
 @numba.njit
 def allocating(n):
@@ -61,7 +61,7 @@ import itertools, json, sys
 import numpy as np
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
-from fastbp.kernels.cpu.step import apply_gradients, train_steps
+from fastbp.kernels.cpu.training import apply_gradients, train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 

@@ -11,13 +11,13 @@ from scipy import sparse
 import fastbp
 from fastbp.backends import get_backend
 from fastbp.kernels import layout
-from fastbp.kernels.cpu import predict, step
+from fastbp.kernels.cpu import predict, training
 from fastbp.kernels.cpu import sparse as kernels
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.csr import tile_ranges
 from fastbp.kernels.reference import predict as predict_twins
 from fastbp.kernels.reference import sparse as twins
-from fastbp.kernels.reference import step as step_twins
+from fastbp.kernels.reference import training as training_twins
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -35,7 +35,7 @@ def net_of(case, dtype, density=0.1, **options):
     return Net(widths, activations, dtype, batch=13, n_rows=31, loss=loss, density=density, **{**ADAM, **options})
 
 
-def train(net, module=step, X=None):
+def train(net, module=training, X=None):
     losses = np.full(3, np.nan)
     X = net.X if X is None else X
     module.train_steps(
@@ -52,7 +52,7 @@ def test_training_agrees_with_its_twin_and_with_dense(case, dtype):
         net = net_of(case, dtype, n_threads=n_threads, weighted=weighted)
         twin, dense, start = net.copy(), net.copy(), net.copy()
         losses = train(net)
-        assert_close(losses, train(twin, step_twins), TOLERANCE[dtype], "losses")
+        assert_close(losses, train(twin, training_twins), TOLERANCE[dtype], "losses")
         net.assert_close(twin, TOLERANCE[dtype], case)
         np.testing.assert_array_equal(losses, train(dense, X=net.dense_X))
         for (name, got), (_, want) in zip(net.regions(), dense.regions(), strict=True):

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.kernels import layout
-from fastbp.kernels.cpu import predict, simd, step, tiles
+from fastbp.kernels.cpu import predict, simd, step, tiles, training
 from fastbp.kernels.layout import ADAM, GRADIENT, PYTORCH, SCIKIT_LEARN, SGD
 from fastbp.kernels.reference import predict as predict_twins
 from fastbp.kernels.reference import step as twins
 from fastbp.kernels.reference import tiles as tiles_twins
+from fastbp.kernels.reference import training as training_twins
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -61,13 +62,16 @@ def net_of(case, dtype, *, batch=13, n_rows=31, **options):
     return Net(widths, activations, dtype, batch=batch, n_rows=n_rows, loss=loss, blocks=blocks, **options)
 
 
+TRAINING = {step: training, twins: training_twins}
+
+
 def train(net, module=step, *, rate=0.1, taken=0, order=None):
     """The losses of one pass over the rows of a network, which it changes."""
     order = net.order if order is None else order
     losses = np.full(-(-len(order) // net.batch), np.nan)
     rates, order = np.full(len(losses), rate), layout.with_next(order)
     arguments = (losses, net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, taken)
-    module.train_steps(*arguments, n_threads=net.plan.shares.shape[1] - 1)
+    TRAINING[module].train_steps(*arguments, n_threads=net.plan.shares.shape[1] - 1)
     return losses
 
 
@@ -158,7 +162,7 @@ def test_a_step_is_its_gradient_applied(update, dtype):
     other.plan.header[layout.OPTIMIZER] = net.plan.header[layout.OPTIMIZER]
     twin, weight = other.copy(), step.batch_weight(net.targets.weights, net.order)
     for module, target in ((step, other), (twins, twin)):
-        module.apply_gradients(gradients, target.plan, target.buffers, target.hyper, 0.1, 5, weight)
+        TRAINING[module].apply_gradients(gradients, target.plan, target.buffers, target.hyper, 0.1, 5, weight)
     for name in ("parameters", "moments"):
         np.testing.assert_array_equal(getattr(other.buffers, name), getattr(net.buffers, name))
     other.assert_close(twin, TOLERANCE[dtype])
@@ -273,7 +277,8 @@ PARTS = {
         1, 0, 11, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order, net.hyper
     ),
     "batch_weight": lambda f, net: np.array(f.batch_weight(net.targets.weights, net.order)),
-    "batch_loss": lambda f, net: np.array(f.batch_loss(11, 4.0, 0.3, net.plan, net.buffers)),
+    "row_losses": lambda f, net: np.array(f.row_losses(11, net.buffers)),
+    "batch_loss": lambda f, net: np.array(f.batch_loss(7.0, 4.0, 0.3, net.plan, net.buffers)),
     "copy_outputs": call_copy,
 }
 
@@ -292,7 +297,7 @@ def test_part_of_a_step_agrees_with_its_twin(part, dtype):
     for mine, theirs, old in zip(net.buffers, twin.buffers, before.buffers, strict=True):
         kept = theirs == old
         np.testing.assert_array_equal(mine[kept], old[kept])
-    if part not in ("outputs", "tile_gradient", "batch_weight", "batch_loss"):
+    if part not in ("outputs", "tile_gradient", "batch_weight", "row_losses", "batch_loss"):
         assert not all(np.array_equal(a, b) for a, b in zip(net.buffers, before.buffers, strict=True))
 
 

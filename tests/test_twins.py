@@ -7,7 +7,7 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "sparse", "tiles", "step", "predict"]
+MODULES = ["activations", "gemm", "losses", "optimizers", "sparse", "tiles", "step", "training", "predict"]
 
 
 def own_functions(module):
@@ -39,7 +39,8 @@ def test_every_kernel_has_a_twin(name):
 
 def test_kernels_are_seen():
     step = importlib.import_module("fastbp.kernels.cpu.step")
-    assert isinstance(step.train_steps, _jit.parallel)
-    assert {"train_steps", "rows_step", "tile_update"} <= set(own_functions(step))
+    training = importlib.import_module("fastbp.kernels.cpu.training")
+    assert isinstance(training.train_steps, _jit.parallel)
+    assert {"rows_step", "tile_update"} <= set(own_functions(step))
     assert "gemm" not in own_functions(step)
     assert parameters(step.batch_weight) == ["weights", "order"]

@@ -12,7 +12,7 @@ from fastbp.backends.base import Network
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.cpu._threads import usable_threads
 from fastbp.kernels.cpu.predict import evaluate_rows, layer_rows, predict_rows
-from fastbp.kernels.cpu.step import apply_gradients, train_steps
+from fastbp.kernels.cpu.training import apply_gradients, train_steps
 
 
 def _users_level() -> int:

@@ -6,7 +6,7 @@ from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
 from fastbp.kernels.layout import padded
 from fastbp.kernels.reference.predict import evaluate_rows, layer_rows, predict_rows
-from fastbp.kernels.reference.step import apply_gradients, train_steps
+from fastbp.kernels.reference.training import apply_gradients, train_steps
 
 
 def _lanes(network: Network) -> int:

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numba
 
+GIVE_WAY = "fastbp_give_way"  # what compiled code calls to let another thread have its processor
 _forked = False
 _workqueue = threading.Lock()
 
@@ -33,6 +35,17 @@ def _load_tbb() -> None:
 
 
 _load_tbb()
+
+
+def _give_compiled_code_a_way_to_wait() -> None:
+    """Tell LLVM where the system's call is under our own name, before cached code is loaded."""
+    library, name = ctypes.CDLL(None), "sched_yield"
+    if sys.platform == "win32":
+        library, name = ctypes.WinDLL("kernel32"), "SwitchToThread"
+    llvm.add_symbol(GIVE_WAY, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+
+
+_give_compiled_code_a_way_to_wait()
 
 
 def usable_threads() -> int:

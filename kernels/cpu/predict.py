@@ -61,7 +61,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order):
     losses : ndarray of float64, shape (n_rows,)
         Overwritten.
     plan, buffers, X, targets, order
-        As in :func:`fastbp.kernels.cpu.step.train_steps`; the plan has no owners.
+        As in :func:`fastbp.kernels.cpu.training.train_steps`; the plan has no owners.
     """
     n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
     for start in range(0, order.shape[0], batch):

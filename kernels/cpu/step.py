@@ -1,6 +1,6 @@
-"""A training step, and many of them in one call.
+"""The parts of a training step.
 
-A step has two regions, and threads meet only at their ends:
+A step has two regions, and threads meet only at their ends (``crew.py``):
 
 1. rows: gather, forward, loss and its gradient, deltas backward, for a share of the batch's rows: rows never meet;
 2. tiles: dW = A^T delta for one tile of W and the optimizer on that tile while it is in the first-level cache: no
@@ -14,21 +14,18 @@ Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.ke
 """
 
 import numpy as np
-from numba import prange
 
-from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
 from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
-from fastbp.kernels.cpu.optimizers import adam, sgd, step_scalars
-from fastbp.kernels.cpu.simd import group_sum, unowned, vector_lanes, window
+from fastbp.kernels.cpu.optimizers import adam, sgd
+from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADAM,
-    AHEAD,
-    BATCH,
     BETA_1,
     BIAS,
     COLUMN,
@@ -42,7 +39,6 @@ from fastbp.kernels.layout import (
     GROUP,
     HI,
     IDENTITY,
-    L2,
     LAYER,
     LO,
     LOSS,
@@ -174,7 +170,6 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
     if hi <= lo:
         return
-    plan, buffers, X, targets, order = unowned(plan), unowned(buffers), unowned(X), unowned(targets), unowned(order)
     if plan.header[GATHERED] > 0:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
         copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
@@ -260,7 +255,6 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
 @kernel
 def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     """Region 2: gradient and update of every item in the share of thread t."""
-    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
     G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])
     sort_entries(t, X, order)
     for i in range(plan.shares[0, t], plan.shares[0, t + 1]):
@@ -284,11 +278,17 @@ def batch_weight(weights, order):
 
 
 @kernel
-def batch_loss(n_rows, weight, l2, plan, buffers):
-    """Mean of the rows' losses and, under scikit-learn's convention, l2 / 2 |W|^2 over the sum of weights."""
+def row_losses(n_rows, buffers):
+    """Sum of the losses of a batch's rows."""
     total = 0.0
     for i in range(n_rows):
         total += buffers.row_loss[i]
+    return total
+
+
+@kernel
+def batch_loss(total, weight, l2, plan, buffers):
+    """The rows' losses, ``total``, and under scikit-learn's convention l2 / 2 |W|^2, over the sum of weights."""
     if l2 != 0.0 and plan.header[CONVENTION] == SCIKIT_LEARN and plan.header[OPTIMIZER] != GRADIENT:
         norms = window(buffers.work, plan.header[NORMS], plan.header[N_NORMS])
         total += 0.5 * l2 * group_sum(norms, plan.header[N_NORMS] // GROUP)
@@ -299,68 +299,3 @@ def batch_loss(n_rows, weight, l2, plan, buffers):
 def row_share(n_rows, n_threads):
     """Rows of a batch for each thread but the last: whole micro-kernels of height 4, which fill the multipliers."""
     return ((n_rows + n_threads - 1) // n_threads + 3) // 4 * 4
-
-
-@parallel
-def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
-    """One optimizer step on each consecutive batch of ``order``.
-
-    Parameters
-    ----------
-    losses : ndarray of float64, shape (n_steps,)
-        Loss of each batch before its update; overwritten.
-    plan, buffers, X, targets
-        See ``fastbp.kernels.layout``. Parameters, moments and work are updated.
-    order : ndarray of intp, shape (n_rows + AHEAD,)
-        Rows of X; the last ``AHEAD`` are asked for by the processor, but belong to no batch.
-    rates : ndarray of float64, shape (n_steps,)
-        Learning rates.
-    hyper : ndarray of float64, shape (HYPER_SIZE,)
-    step : int
-        Steps taken before this call.
-    """
-    header, batch, n_threads = plan.header, plan.header[BATCH], plan.shares.shape[1] - 1
-    end = order.shape[0] - AHEAD
-    owners, optimizer, convention = header[OWNERS] != 0, header[OPTIMIZER], header[CONVENTION]
-    n_steps = rates.shape[0]
-    # step s: tiles of step s - 1 and, with owners, the first layer of step s; then the rows of step s
-    for s in range(n_steps + 1):
-        if s > 0 or owners:
-            before = window(order, (s - 1) * batch, min(batch, end - (s - 1) * batch))
-            now = window(order, s * batch, min(batch, end - s * batch))
-            rate, correction, weight = 0.0, 0.0, 1.0
-            if s > 0:
-                rate, correction = step_scalars(optimizer, convention, hyper, rates[s - 1], step + s)
-                weight = batch_weight(targets.weights, before)
-            l2 = hyper[L2] / weight if convention == SCIKIT_LEARN else hyper[L2]
-            for t in prange(n_threads):
-                if s > 0:
-                    tiles_step(t, (s - 1) & 1, before.shape[0], rate, correction, l2, plan, buffers, X, before, hyper)
-                if owners and s < n_steps:
-                    owned_forward(t, s & 1, now.shape[0], plan, buffers, X, now)
-            if s > 0:
-                losses[s - 1] = batch_loss(before.shape[0], weight, hyper[L2], plan, buffers)
-        if s < n_steps:
-            rows = window(order, s * batch, min(batch, end - s * batch))
-            n_rows = rows.shape[0]
-            scale = 1.0 / batch_weight(targets.weights, rows)
-            share = row_share(n_rows, n_threads)
-            for t in prange(n_threads):
-                lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
-                rows_step(s & 1, lo, hi, scale, plan, buffers, X, targets, rows)
-
-
-@kernel
-def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
-    header = plan.header
-    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
-    l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
-    for i in range(plan.items.shape[0]):
-        item = plan.items[i]
-        row = plan.table[item[LAYER]]
-        start = row[BIAS] + item[COLUMN]
-        if item[LO] >= 0:
-            start = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * item[WIDTH]
-        G = window(gradients, start, TILE_ROWS * item[WIDTH])
-        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)

@@ -6,8 +6,8 @@ backward   delta_L = dL / dZ_L,  delta_{l-1} = (delta_l W_l^T) f'_{l-1}(Z_{l-1})
 gradient   dW_l = A_{l-1}^T delta_l,  db_l = sum over the batch of delta_l
 update     W_l -= rate dW_l, or as the optimizer has it
 
-The mean over the batch is in delta_L already, so dW and db need no division. :func:`train_steps` at the end is the
-loop over batches; the functions above it are its parts, in this order. The compiled kernels share their work out by
+The mean over the batch is in delta_L already, so dW and db need no division. The functions below are the parts of
+a step, in this order; ``training.py`` is the loop over batches. The compiled kernels share their work out by
 rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
 
 Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
@@ -18,8 +18,6 @@ import numpy as np
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADAM,
-    AHEAD,
-    BATCH,
     BETA_1,
     BIAS,
     COLUMN,
@@ -31,7 +29,6 @@ from fastbp.kernels.layout import (
     GATHERED_LD,
     GRADIENT,
     HI,
-    L2,
     LANES,
     LAYER,
     LO,
@@ -74,7 +71,7 @@ from fastbp.kernels.reference.activations import (
 )
 from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
-from fastbp.kernels.reference.optimizers import adam, sgd, step_scalars
+from fastbp.kernels.reference.optimizers import adam, sgd
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
 
@@ -271,10 +268,14 @@ def batch_weight(weights, order):
     return total if total != 0 else np.inf
 
 
-def batch_loss(n_rows, weight, l2, plan, buffers):
-    """Mean of the rows' losses and, under scikit-learn's convention, l2 / 2 |W|^2 over the sum of weights."""
+def row_losses(n_rows, buffers):
+    """Sum of the losses of a batch's rows."""
+    return float(buffers.row_loss[:n_rows].sum())
+
+
+def batch_loss(total, weight, l2, plan, buffers):
+    """The rows' losses, ``total``, and under scikit-learn's convention l2 / 2 |W|^2, over the sum of weights."""
     header = plan.header
-    total = float(buffers.row_loss[:n_rows].sum())
     if l2 != 0.0 and header[CONVENTION] == SCIKIT_LEARN and header[OPTIMIZER] != GRADIENT:
         total += 0.5 * l2 * float(buffers.work[header[NORMS] :][: header[N_NORMS]].sum())
     return total / weight
@@ -283,37 +284,3 @@ def batch_loss(n_rows, weight, l2, plan, buffers):
 def row_share(n_rows, n_threads):
     """Rows of a batch for each thread but the last, a multiple of 4."""
     return 4 * -(-n_rows // (4 * n_threads))
-
-
-def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
-    """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
-
-    ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call. The
-    last ``AHEAD`` entries of ``order`` belong to no batch.
-    """
-    order = order[: len(order) - AHEAD]
-    header, threads = plan.header, range(plan.shares.shape[1] - 1)
-    batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
-    for s, rate in enumerate(rates.tolist()):
-        now, slot = order[s * batch : (s + 1) * batch], s % 2
-        n_rows, weight = len(now), batch_weight(targets.weights, now)
-        if header[OWNERS]:
-            for t in threads:
-                owned_forward(t, slot, n_rows, plan, buffers, X, now)
-        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
-        rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
-        l2 = float(hyper[L2])
-        l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
-        for t in threads:
-            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
-        losses[s] = batch_loss(n_rows, weight, l2, plan, buffers)
-
-
-def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
-    header = plan.header
-    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
-    l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
-    for item in plan.items:
-        start, _ = _place(item, plan.table)
-        tile_update(item, gradients[start:], rate, correction, l2, plan, buffers, hyper)

@@ -1,0 +1,143 @@
+"""Many training steps in one call, on threads that go through their regions together; and a step with given gradients.
+
+Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
+"""
+
+from numba import prange
+
+from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_share
+from fastbp.kernels.cpu.optimizers import step_scalars
+from fastbp.kernels.cpu.simd import unowned, window
+from fastbp.kernels.cpu.step import (
+    batch_loss,
+    batch_weight,
+    owned_forward,
+    row_losses,
+    row_share,
+    rows_step,
+    tile_update,
+    tiles_step,
+)
+from fastbp.kernels.layout import (
+    AHEAD,
+    BATCH,
+    BIAS,
+    COLUMN,
+    CONVENTION,
+    L2,
+    LAYER,
+    LO,
+    OPTIMIZER,
+    OWNERS,
+    PANEL_ROWS,
+    SCIKIT_LEARN,
+    TILE_ROWS,
+    WEIGHTS,
+    WIDTH,
+)
+
+
+@kernel
+def _batch_rows(s, plan, order):
+    """Rows of X in the batch of step s."""
+    batch, end = plan.header[BATCH], order.shape[0] - AHEAD
+    return window(order, s * batch, min(batch, end - s * batch))
+
+
+@kernel
+def _finish_step(s, losses, plan, buffers, targets, order, hyper):
+    """losses[s], from the sum over rows that stands there and the norms that the update has left."""
+    weight = batch_weight(targets.weights, _batch_rows(s, plan, order))
+    losses[s] = batch_loss(losses[s], weight, hyper[L2], plan, buffers)
+
+
+@kernel
+def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
+    """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t."""
+    if t == 0 and s > 0:
+        _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+    rows = _batch_rows(s, plan, order)
+    n_rows = rows.shape[0]
+    share = row_share(n_rows, plan.shares.shape[1] - 1)
+    lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
+    rows_step(s & 1, lo, hi, 1.0 / batch_weight(targets.weights, rows), plan, buffers, X, targets, rows)
+
+
+@kernel
+def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, step):
+    """Region 2 s: the update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
+    if s > 0:
+        rows, convention = _batch_rows(s - 1, plan, order), plan.header[CONVENTION]
+        if t == 0:
+            losses[s - 1] = row_losses(rows.shape[0], buffers)
+        rate, correction = step_scalars(plan.header[OPTIMIZER], convention, hyper, rates[s - 1], step + s)
+        l2 = hyper[L2]
+        if convention == SCIKIT_LEARN:
+            l2 = l2 / batch_weight(targets.weights, rows)
+        tiles_step(t, (s - 1) & 1, rows.shape[0], rate, correction, l2, plan, buffers, X, rows, hyper)
+    if plan.header[OWNERS] and s < rates.shape[0]:
+        rows = _batch_rows(s, plan, order)
+        owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, rows)
+
+
+@kernel
+def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper, step):
+    """All regions of all steps, together with whoever else does so: thread t's shares, and any that nobody takes."""
+    plan, buffers, X, targets, order = unowned(plan), unowned(buffers), unowned(X), unowned(targets), unowned(order)
+    n_shares, n_regions = plan.shares.shape[1] - 1, 2 * rates.shape[0] + 1
+    region = region_under_way(plan.crew, n_shares)
+    while region < n_regions:
+        for i in range(n_shares):
+            share = (t + i) % n_shares
+            if take_share(plan.crew, region, share):
+                if region & 1:
+                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, hyper)
+                else:
+                    _tiles_share(share, region >> 1, losses, plan, buffers, X, targets, order, rates, hyper, step)
+                finish_share(plan.crew)
+        meet(plan.crew, region, n_shares)
+        region += 1
+
+
+@parallel
+def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
+    """One optimizer step on each consecutive batch of ``order``.
+
+    Parameters
+    ----------
+    losses : ndarray of float64, shape (n_steps,)
+        Loss of each batch before its update; overwritten.
+    plan, buffers, X, targets
+        See ``fastbp.kernels.layout``. Parameters, moments and work are updated.
+    order : ndarray of intp, shape (n_rows + AHEAD,)
+        Rows of X; the last ``AHEAD`` are asked for by the processor, but belong to no batch.
+    rates : ndarray of float64, shape (n_steps,)
+        Learning rates.
+    hyper : ndarray of float64, shape (HYPER_SIZE,)
+    step : int
+        Steps taken before this call.
+    """
+    n_threads, n_steps = plan.shares.shape[1] - 1, rates.shape[0]
+    for i in range(plan.crew.shape[0]):
+        plan.crew[i] = 0
+    for t in prange(n_threads):
+        _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper, step)
+    if n_steps > 0:
+        _finish_step(n_steps - 1, losses, plan, buffers, targets, order, hyper)
+
+
+@kernel
+def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
+    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    header = plan.header
+    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
+    l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
+    for i in range(plan.items.shape[0]):
+        item = plan.items[i]
+        row = plan.table[item[LAYER]]
+        start = row[BIAS] + item[COLUMN]
+        if item[LO] >= 0:
+            start = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * item[WIDTH]
+        G = window(gradients, start, TILE_ROWS * item[WIDTH])
+        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)

@@ -1,0 +1,57 @@
+"""Many training steps, and one with given gradients."""
+
+from fastbp.kernels.layout import (
+    AHEAD,
+    BATCH,
+    CONVENTION,
+    L2,
+    OPTIMIZER,
+    OWNERS,
+    SCIKIT_LEARN,
+)
+from fastbp.kernels.reference.optimizers import step_scalars
+from fastbp.kernels.reference.step import (
+    _place,
+    batch_loss,
+    batch_weight,
+    owned_forward,
+    row_losses,
+    rows_step,
+    tile_update,
+    tiles_step,
+)
+
+
+def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
+    """One optimizer step on each consecutive batch of ``order``; ``n_threads`` is ignored.
+
+    ``losses`` takes the loss of each batch before its update; ``step`` is the number of steps before this call. The
+    last ``AHEAD`` entries of ``order`` belong to no batch.
+    """
+    order = order[: len(order) - AHEAD]
+    header, threads = plan.header, range(plan.shares.shape[1] - 1)
+    batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
+    for s, rate in enumerate(rates.tolist()):
+        now, slot = order[s * batch : (s + 1) * batch], s % 2
+        n_rows, weight = len(now), batch_weight(targets.weights, now)
+        if header[OWNERS]:
+            for t in threads:
+                owned_forward(t, slot, n_rows, plan, buffers, X, now)
+        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
+        rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
+        l2 = float(hyper[L2])
+        l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
+        loss = row_losses(n_rows, buffers)
+        for t in threads:
+            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
+        losses[s] = batch_loss(loss, weight, l2, plan, buffers)
+
+
+def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
+    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    header = plan.header
+    rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
+    l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
+    for item in plan.items:
+        start, _ = _place(item, plan.table)
+        tile_update(item, gradients[start:], rate, correction, l2, plan, buffers, hyper)
