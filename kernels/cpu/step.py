@@ -165,7 +165,7 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
     activation_backward(C, A, below[ACTIVATION])
 
 
-@kernel
+@kernel.inlined
 def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
     """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
     if hi <= lo:
@@ -252,7 +252,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         transpose_tile(T, row[TRANSPOSED_ROWS], w, item[LO], item[HI], row[FAN_IN], item[COLUMN], width)
 
 
-@kernel
+@kernel.inlined
 def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     """Region 2: gradient and update of every item in the share of thread t."""
     G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])

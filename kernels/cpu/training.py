@@ -38,7 +38,7 @@ from fastbp.kernels.layout import (
 )
 
 
-@kernel
+@kernel.inlined
 def _batch_rows(s, plan, order):
     """Rows of X in the batch of step s."""
     batch, end = plan.header[BATCH], order.shape[0] - AHEAD
@@ -52,7 +52,7 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
     losses[s] = batch_loss(losses[s], weight, hyper[L2], plan, buffers)
 
 
-@kernel
+@kernel.inlined
 def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
     """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t."""
     if t == 0 and s > 0:
@@ -64,7 +64,7 @@ def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
     rows_step(s & 1, lo, hi, 1.0 / batch_weight(targets.weights, rows), plan, buffers, X, targets, rows)
 
 
-@kernel
+@kernel.inlined
 def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, step):
     """Region 2 s: the update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
     if s > 0:
