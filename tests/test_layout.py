@@ -293,23 +293,22 @@ def test_no_owners_where_their_shares_would_be_uneven():
     assert trained(widths, 512, 2) == (2, False)
 
 
-@given(st.floats(1e-7, 1), st.integers(1, 600), st.integers(1, 64), st.integers(1, 3))
+@given(st.floats(1e-7, 1), st.integers(1, 600), st.integers(1, 64), st.sampled_from([1e-6, 4e-6]))
 @few(200)
-def test_threads_are_used_where_they_help(seconds, batch, n_threads, regions):
-    threads = schedule.useful_threads(seconds, batch, n_threads, regions)
+def test_threads_are_used_where_they_help(seconds, batch, n_threads, cost):
+    threads = schedule.useful_threads(seconds, batch, n_threads, cost)
     assert 1 <= threads <= min(n_threads, batch)
-    cost = regions * schedule.REGION
     times = [seconds] + [seconds / t + cost for t in range(2, min(n_threads, batch) + 1)]
     assert times[threads - 1] <= min(times) / 0.899
     if threads > 1:
         assert times[threads - 1] < 0.9 * seconds
-    assert schedule.useful_threads(cost, batch, n_threads, regions) == 1
+    assert schedule.useful_threads(cost, batch, n_threads, cost) == 1
 
 
 def test_two_threads_share_work_that_is_worth_it():
-    assert schedule.useful_threads(1e-3, 64, 2, 2) == 2
-    assert schedule.useful_threads(1e-3, 1, 2, 2) == 1
-    assert schedule.useful_threads(1e-5, 64, 2, 2) == 1
+    assert schedule.useful_threads(1e-3, 64, 2, 4e-6) == 2
+    assert schedule.useful_threads(1e-3, 1, 2, 4e-6) == 1
+    assert schedule.useful_threads(1e-5, 64, 2, 8e-6) == 1
 
 
 @given(networks, st.integers(1, 100), st.sampled_from([4, 8]))

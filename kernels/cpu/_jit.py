@@ -19,7 +19,7 @@ from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import register_pass
 from numba.core.cpu import ParallelOptions
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import NativeLowering, NativeParforLowering
 from numba.extending import models, overload, register_model
 
 from fastbp.kernels.cpu._cache import Cache
@@ -90,7 +90,8 @@ HAS_FMA = _target()[1]
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    dispatcher = numba.njit(no_cfunc_wrapper=True, **OPTIONS, **options)(function)
+    regions = REGIONS if "parallel" in options else {}
+    dispatcher = numba.njit(no_cfunc_wrapper=True, **OPTIONS, **options, **regions)(function)
     dispatcher._cache = Cache(function, (VECTOR_BITS, HAS_FMA, OPTIONS, options))
     return dispatcher
 
@@ -102,13 +103,30 @@ class _PartLibrary(JITCodeLibrary):
     step down to exp, most of a cold start went there (21 s for the first threaded step, 13 s without).
     """
 
+    optimised = True
+
     def finalize(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
             self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._optimize_final_module()
+        if self.optimised:
+            self._optimize_final_module()
         self._final_module.verify()
         self._finalized = True
+
+
+class _PastedLibrary(_PartLibrary):
+    """Code that its callers optimise: it only says in which order other parts are called.
+
+    Loops need it beforehand, while LLVM sees that their arrays are not one: without, steps take up to twice as long.
+    """
+
+    optimised = False
+
+
+def _stand_in(fndesc: Any, name: str, env: Any, library: Any) -> Any:
+    """What callers of a part are typed with: it stands for the code and cannot be called."""
+    return _dynfunc.make_function(fndesc.lookup_module(), name, "part of its callers", 0, env, (library,))
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -116,38 +134,91 @@ class _PartLowering(NativeLowering):
     """Numba's lowering without an address to call: that would be machine code."""
 
     _name = "part_lowering"
+    library: type[_PartLibrary] = _PartLibrary
 
     def run_pass(self, state: Any) -> bool:
         codegen = state.targetctx.codegen()
-        state.library = _PartLibrary(codegen, state.func_id.func_qualname)
+        state.library = self.library(codegen, state.func_id.func_qualname)
         state.flags.no_compile = True
         super().run_pass(state)
         result, name = state["cr"], state.func_id.func_name
-        # what callers are typed with: it stands for the code and cannot be called
-        function = _dynfunc.make_function(
-            result.fndesc.lookup_module(), name, "part of its callers", 0, result.env, (state.library,)
-        )
+        function = _stand_in(result.fndesc, name, result.env, state.library)
         state.targetctx.insert_user_function(function, result.fndesc, [state.library])
         state["cr"] = result._replace(cfunc=function)
         return True
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PastedLowering(_PartLowering):
+    """The same for what is pasted into its callers."""
+
+    _name = "pasted_lowering"
+    library = _PastedLibrary
+
+
 class _PartCompiler(Compiler):
     """Numba's compiler with :class:`_PartLowering`."""
 
+    replaced: type = NativeLowering
+    lowering: type = _PartLowering
+
     def define_pipelines(self) -> list[Any]:
         (manager,) = super().define_pipelines()
-        manager.passes = [(_PartLowering if step is NativeLowering else step, text) for step, text in manager.passes]
+        manager.passes = [(self.lowering if step is self.replaced else step, text) for step, text in manager.passes]
         manager.finalize()
         return [manager]
+
+
+class _PastedCompiler(_PartCompiler):
+    """Numba's compiler with :class:`_PastedLowering`."""
+
+    lowering = _PastedLowering
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _RegionLowering(NativeParforLowering):
+    """Numba's lowering of a function with parallel loops, whose bodies become machine code within it only.
+
+    Numba optimises and translates a body, the wrapper around it, and the function around both, each with all that it
+    calls: three times the whole of a training step.
+    """
+
+    _name = "region_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        context, codegen = state.targetctx, state.targetctx.codegen()
+        state.library = codegen.create_library(state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        whole = context.get_executable
+
+        def executable(library: Any, fndesc: Any, env: Any) -> Any:
+            if library is state.library:
+                return whole(library, fndesc, env)
+            return _stand_in(fndesc, fndesc.qualname.split(".")[-1], env, library)
+
+        # while this pass runs, Numba's compiler lock is held, and kernels have libraries of their own already
+        codegen.create_library, context.get_executable = functools.partial(_PastedLibrary, codegen), executable
+        try:
+            return super().run_pass(state)
+        finally:
+            del codegen.create_library, context.get_executable
+
+
+class _RegionCompiler(_PartCompiler):
+    """Numba's compiler with :class:`_RegionLowering`."""
+
+    replaced, lowering = NativeParforLowering, _RegionLowering
 
 
 # This reaches into Numba's insides, so only where they are known; any other version compiles every part as a whole,
 # with the same results and a longer wait.
 TESTED_NUMBA = (0, 63), (0, 68)
 PART: dict[str, Any] = {}
+REGIONS: dict[str, Any] = {}
 if TESTED_NUMBA[0] <= numba.version_info.short <= TESTED_NUMBA[1]:
     PART = {"pipeline_class": _PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    REGIONS = {"pipeline_class": _RegionCompiler}
+PASTED: dict[str, Any] = {**PART, "forceinline": True, **({"pipeline_class": _PastedCompiler} if PART else {})}
 
 
 class _KernelType(types.Dispatcher):
@@ -165,21 +236,21 @@ class kernel:  # noqa: N801  (used as a decorator)
     """A compiled function: the decorator of ``kernels/cpu``.
 
     Called by another kernel it becomes a part of that one's code. Called from Python it is compiled as a whole.
-    ``@kernel.inlined`` pastes the part into its callers, for what is called once a tile: ``plan`` and ``buffers`` go by
-    value, some 85 words on the stack a call, which took 7 % of mnist's weight gradients. With all of a step pasted in,
-    a cold start takes 5 s longer and a step no less.
+    ``@kernel.inlined`` pastes the part into its callers, for what is called once a tile or a step: ``plan`` and
+    ``buffers`` go by value, some 85 words on the stack a call, which took 7 % of mnist's weight gradients and a fifth
+    of a step of 64-32-10. Loops over elements belong into a part of their own.
     """
 
-    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+    def __init__(self, function: Callable[..., Any], how: dict[str, Any] = PART) -> None:
         functools.update_wrapper(self, function)
         self.py_func = function
-        self._part = numba.njit(**OPTIONS, **PART, **options)(function)
+        self._part = numba.njit(**OPTIONS, **how)(function)
         self._numba_type_ = _KernelType(self._part)
 
     @classmethod
     def inlined(cls, function: Callable[..., Any]) -> kernel:
         """A kernel that LLVM always pastes into its callers."""
-        return cls(function, forceinline=True)
+        return cls(function, PASTED)
 
     @functools.cached_property
     def entry(self) -> Any:

@@ -83,7 +83,7 @@ def outputs(layer, slot, plan):
     return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
 
 
-@kernel
+@kernel.inlined
 def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     """A_l = f(A_{l-1} W + b) for rows lo .. hi of the batch and ``count`` columns from ``first``.
 
@@ -108,7 +108,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     gemm(C, ld, A, lda, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count, row[FAN_IN])
 
 
-@kernel
+@kernel.inlined
 def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
     """Forward from layer ``first`` for rows lo .. hi of the batch; the output activation is left to the loss."""
     n_layers = plan.header[N_LAYERS]
@@ -121,7 +121,7 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
             activation_forward(A, row[ACTIVATION])
 
 
-@kernel
+@kernel.inlined
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi of the batch, and the last layer's dZ."""
     header, work = plan.header, buffers.work
@@ -150,7 +150,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
             activation_backward(dZ, Z, row[ACTIVATION])
 
 
-@kernel
+@kernel.inlined
 def layer_backward(layer, slot, lo, hi, plan, buffers):
     """delta_{l-1} = (delta_l W^T) f'(A_{l-1}) for rows lo .. hi of the batch."""
     row, below, work = plan.table[layer], plan.table[layer - 1], buffers.work
@@ -180,7 +180,7 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
         layer_backward(layer, slot, lo, hi, plan, buffers)
 
 
-@kernel
+@kernel.inlined
 def owned_forward(t, slot, n_rows, plan, buffers, X, order):
     """First layer's forward for all rows of a batch and the panels that thread t owns."""
     row, panel = plan.table[0], 2 * vector_lanes(buffers.work)
