@@ -18,7 +18,7 @@ from benchmarks.summary import Spread, network, summarize
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 RESULTS = ROOT / "benchmarks" / "results"
 # variants of fastbp, and a file that does not come with the repository: they are in the results, not in the table
-LEFT_OUT = ("fastbp-alpha", "fastbp-trainer", "probe")
+LEFT_OUT = ("fastbp-alpha", "fastbp-float64", "fastbp-trainer", "probe")
 
 
 def columns(results: dict[str, Any]) -> list[str]:
