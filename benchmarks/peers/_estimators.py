@@ -32,8 +32,13 @@ class EpochStamps(io.TextIOBase):
 
 
 def settings(task: Task, n_epochs: int) -> dict[str, Any]:
-    """Arguments for an estimator that trains the workload for so many epochs."""
+    """Arguments for an estimator that trains the workload for so many epochs, or until it stops early by itself."""
     workload = task.workload
+    if task.fit:
+        return {
+            "hidden_layer_sizes": workload.hidden, "activation": workload.activation, "early_stopping": True,
+            "random_state": 0,
+        }  # fmt: skip
     return {
         "hidden_layer_sizes": workload.hidden, "activation": workload.activation, "solver": workload.optimizer,
         "momentum": MOMENTUM, "nesterovs_momentum": False, "alpha": 0.0, "batch_size": workload.batch,
@@ -57,7 +62,7 @@ def training(task: Task, make: Make, notes: dict[str, Any]) -> Training:
         dims = (workload.nonzeros or workload.n_features, *workload.dims[1:])
         flop = flop_per_epoch(workload.n_samples, dims)
         held: dict[str, Any] = {}
-        turn = epochs_turn(make, X, column(y), held)
+        turn = (fits_turn if task.fit else epochs_turn)(make, X, column(y), held)
         return Training(
             turn, workload.dims, notes, flop, memory_before_mib=before, predict=lambda X: held["estimator"].predict(X)
         )
@@ -97,6 +102,20 @@ def epochs_turn(make: Make, X: Any, y: Any, held: dict[str, Any]) -> Turn:
             "loss": float(estimator.loss_),
             "outside_seconds": whole - (1 + n_epochs) * seconds,
         }
+
+    return turn
+
+
+def fits_turn(make: Make, X: Any, y: Any, held: dict[str, Any]) -> Turn:
+    """A turn of so many whole fits; ``epochs_fitted`` are those of the last."""
+
+    def turn(n_fits: int) -> dict[str, Any]:
+        begin = time.perf_counter()
+        for _ in range(n_fits):
+            held["estimator"] = estimator = make(1)
+            fit(estimator, X, y)
+        seconds = (time.perf_counter() - begin) / n_fits
+        return {"seconds": seconds, "loss": float(estimator.loss_), "epochs_fitted": estimator.n_iter_}
 
     return turn
 

@@ -4,7 +4,8 @@ A peer sets up, compiles, trains twice and writes one line of JSON, its greeting
 ``{"unavailable": reason}``. Then, for each line ``epoch`` or ``epochs K`` that it reads, it trains 1 + K epochs from
 the initial weights and writes ``{"seconds": an epoch of the last K, "epochs": K, "loss": the last one's, ...}``. It
 ends with its input. With ``--predict ROWS`` an epoch is one prediction of so many rows, and the greeting has
-probabilities in place of a loss to compare.
+probabilities in place of a loss to compare. With ``--fit`` it is one whole ``fit`` that stops early. Where a data set
+has rows to be tested on, each answer has the ``score`` on them.
 
 The first epoch of a turn wakes threads and fills caches, so nobody's is timed. Training starts anew each turn since
 scikit-learn's ``fit`` does, and since random labels learnt by heart end in denormal gradients.
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.datasets import SOURCES, MissingDataError, load
 from benchmarks.machine import pin, scrub
 from benchmarks.workloads import SYNTHETIC, Workload, flop_of_outputs, flop_per_epoch
 
@@ -46,6 +48,7 @@ class Task:
     variant: str
     probe: str | None
     predict: int | None = None  # time predictions of so many rows instead of epochs
+    fit: bool = False  # time whole fits that stop early
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,9 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _arguments(argv: list[str] | None) -> Task:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Write a greeting, then a line of JSON for each line 'epochs K'.")
-    known = SYNTHETIC
+    known = [*SYNTHETIC, *SOURCES]
     parser.add_argument("workload", nargs="?", choices=known, default="mnist", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -158,14 +161,36 @@ def _arguments(argv: list[str] | None) -> Task:
     parser.add_argument("--probe", metavar="PATH", help="step_probe.py")
     parser.add_argument("--quick", action="store_true", help="few batches")
     parser.add_argument("--predict", type=int, metavar="ROWS", help="time predictions of so many rows")
-    args = parser.parse_args(argv)
-    workload = known[args.workload].quick() if args.quick else known[args.workload]
-    return Task(workload, args.dtype, args.threads, args.variant, args.probe, args.predict)
+    parser.add_argument("--fit", action="store_true", help="time whole fits that stop early")
+    parser.add_argument("--mnist", metavar="PATH", help="the images of mnist-real: x_train, y_train, x_test, y_test")
+    return parser.parse_args(argv)
+
+
+def _task(args: argparse.Namespace) -> Task:
+    name = args.workload
+    workload = SYNTHETIC[name] if name in SYNTHETIC else load(name, args.mnist)
+    workload = workload.quick() if args.quick else workload
+    return Task(workload, args.dtype, args.threads, args.variant, args.probe, args.predict, args.fit)
+
+
+def _scored(task: Task, training: Training) -> Turn:
+    """Turns whose answers have a score, where there is something to predict."""
+    test = None if training.predict is None else task.workload.test_data(task.dtype)
+    if test is None:
+        return training.turn
+    X, y = test
+
+    def turn(n_epochs: int) -> dict[str, Any]:
+        answer = training.turn(n_epochs)
+        assert training.predict is not None
+        return answer | {"score": task.workload.score(training.predict(X), y)}
+
+    return turn
 
 
 def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) -> None:
     """Speak the protocol on standard input and output; whatever else is printed goes to standard error."""
-    task = _arguments(argv)
+    args = _arguments(argv)
     sys.stdout.flush()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -173,19 +198,20 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
     def say(message: dict[str, Any]) -> None:
         print(json.dumps(scrub(message)), file=channel, flush=True)
 
-    pin(task.n_threads)  # before a library counts the processors
-    begin = time.perf_counter()
+    pin(args.threads)  # before a library counts the processors
     try:
+        task = _task(args)
+        begin = time.perf_counter()
         training = prepare(task)
         first = training.turn(1)
     except ModuleNotFoundError as error:
         say({"unavailable": f"not installed: {error}"})
         return
-    except UnavailableError as error:
+    except (UnavailableError, MissingDataError) as error:
         say({"unavailable": str(error)})
         return
     setup = time.perf_counter() - begin
-    warm = training.turn(1)
+    warm, turn = training.turn(1), _scored(task, training)
     say(
         {
             "ready": True,
@@ -208,4 +234,4 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
             n_epochs = int(words[1])
         else:
             raise SystemExit(f"expected 'epoch' or 'epochs K' with K of at least 1, got {line.strip()!r}")
-        say({"epochs": n_epochs, **training.turn(n_epochs)})
+        say({"epochs": n_epochs, **turn(n_epochs)})

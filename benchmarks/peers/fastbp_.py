@@ -16,7 +16,7 @@ from benchmarks.workloads import LEARNING_RATE, MOMENTUM, Workload, initial_weig
 def prepare(task: Task) -> Training:
     """Set up the variant that is asked for."""
     if task.variant in ("", "alpha"):
-        return _estimator(task, alpha=1e-4 if task.variant else 0.0)
+        return _estimator(task, {"alpha": 1e-4} if task.variant else {})
     if task.variant in ("trainer", "reference"):
         return _trainer(task)
     raise UnavailableError(f"no variant {task.variant!r}: it is alpha, trainer, reference, or none for the estimators")
@@ -29,13 +29,13 @@ def _notes() -> dict[str, Any]:
     return {"vector_bits": _jit.VECTOR_BITS, "threading_layer": _threads.threading_layer()}
 
 
-def _estimator(task: Task, alpha: float) -> Training:
+def _estimator(task: Task, changes: dict[str, Any]) -> Training:
     from fastbp import MLPClassifier, MLPRegressor
 
     estimator: Any = MLPRegressor if task.workload.task == "regression" else MLPClassifier
 
     def make(n_epochs: int) -> Any:
-        return estimator(**settings(task, n_epochs) | {"alpha": alpha, "n_jobs": task.n_threads})
+        return estimator(**settings(task, n_epochs) | {"n_jobs": task.n_threads, **changes})
 
     prepared = training(task, make, {})
     prepared.turn(1)
