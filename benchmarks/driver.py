@@ -199,11 +199,10 @@ def measure(workload: Workload, peers: Sequence[str], options: Options, say: Cal
         peak, greeting = _start("peak", "benchmarks.peak", arguments, options.timeout, stack, say)
         if peak is None:
             raise SystemExit(f"the peak cannot be measured: {scrub(greeting['unavailable'])}")
-        greetings = {name: process.greeting for name, process in running.items()}
-        if not options.fit:  # which stops after as many epochs as it sees fit
-            results["warnings"] = (
-                _probability_warnings(greetings) if options.predict else _loss_warnings(found, workload)
-            )
+        if options.predict:
+            results["warnings"] = _probability_warnings({name: one.greeting for name, one in running.items()})
+        elif not options.fit:  # which stops after as many epochs as it sees fit
+            results["warnings"] = _loss_warnings(found, workload)
         for warning in results["warnings"]:
             say(f"  {warning}")
         n_epochs = {name: _epochs(process.greeting["seconds"], workload, options) for name, process in running.items()}

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workloads", type=_names([*SYNTHETIC, *SOURCES]), metavar="NAME,...",
                         help="some of a suite's (default: all of them)")  # fmt: skip
     parser.add_argument("--peers", type=_names(PEERS), metavar="NAME,...",
-                        help=f"of {','.join(PEERS)} (default: those of the suite, the probe only with --probe)")  # fmt: skip
+                        help=f"of {','.join(PEERS)} (default: the suite's, the probe with --probe only)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=cpus, help="default: all usable processors, here %(default)s")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, help="default: 3 to 7, by suite; with --quick 2")
