@@ -150,12 +150,13 @@ def plot_sweep(results: dict[str, Any], path: Path) -> None:
     from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for axes, kind in zip(panels, ("batch", "width"), strict=True):
+    labels = {"batch": "rows in a batch, 256-256-256-10", "width": "width W of W-W-W-10, batches of 256 rows"}
+    for axes, (kind, label) in zip(panels, labels.items(), strict=True):
         for peer, (sizes, shares) in sweep_curves(results, kind).items():
             axes.plot(sizes, shares, marker="o", markersize=4, label=PEERS[peer].label)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.set_xlabel(kind)
+        axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1))
     panels[0].set_ylim(bottom=0)

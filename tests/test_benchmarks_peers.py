@@ -21,10 +21,9 @@ RATE, MOMENTUM = 1e-3, 0.9
 # three classes, or three outputs: several of them tell a sum over the outputs from a mean
 KINDS = {
     "tanh, sgd": {"activation": "tanh", "optimizer": "sgd", "n_classes": 3},
-    "relu, adam": {"n_classes": 3},
     "logistic, sgd": {"optimizer": "sgd", "n_classes": 2},
     "regression, sgd": {"activation": "tanh", "optimizer": "sgd", "task": "regression", "n_outputs": 3, "n_classes": 0},
-    "regression, adam": {"activation": "tanh", "task": "regression", "n_classes": 0},
+    "regression, adam": {"task": "regression", "n_classes": 0},
 }
 # losses of the third epoch, and sums of what is predicted after it
 CODE = """

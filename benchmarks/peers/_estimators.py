@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers._worker import Task, Training, Turn, peak_memory, prediction, prediction_rows
-from benchmarks.workloads import LEARNING_RATE, MOMENTUM, flop_per_epoch
+from benchmarks.workloads import MOMENTUM, flop_per_epoch
 
 STILL = 1e-300  # a learning rate that leaves the initial weights as they are
 Make = Callable[[int], Any]  # number of epochs -> estimator
@@ -42,7 +42,7 @@ def settings(task: Task, n_epochs: int) -> dict[str, Any]:
     return {
         "hidden_layer_sizes": workload.hidden, "activation": workload.activation, "solver": workload.optimizer,
         "momentum": MOMENTUM, "nesterovs_momentum": False, "alpha": 0.0, "batch_size": workload.batch,
-        "learning_rate_init": LEARNING_RATE, "max_iter": n_epochs, "tol": 0.0, "n_iter_no_change": np.inf,
+        "learning_rate_init": workload.learning_rate, "max_iter": n_epochs, "tol": 0.0, "n_iter_no_change": np.inf,
         "random_state": 0, "verbose": True,
     }  # fmt: skip
 

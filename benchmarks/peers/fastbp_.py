@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.machine import openblas
 from benchmarks.peers._estimators import settings, training
 from benchmarks.peers._worker import Task, Training, UnavailableError, serve
-from benchmarks.workloads import LEARNING_RATE, MOMENTUM, Workload, initial_weights
+from benchmarks.workloads import MOMENTUM, Workload, initial_weights
 
 
 def prepare(task: Task) -> Training:
@@ -52,8 +52,8 @@ def _descriptions(workload: Workload, n_outputs: int) -> tuple[Any, Any]:
     else:
         loss = Loss("sigmoid_cross_entropy" if n_outputs == 1 else "softmax_cross_entropy")
     if workload.optimizer == "sgd":
-        return loss, fastbp.SGD(LEARNING_RATE, MOMENTUM)
-    return loss, fastbp.Adam(LEARNING_RATE)
+        return loss, fastbp.SGD(workload.learning_rate, MOMENTUM)
+    return loss, fastbp.Adam(workload.learning_rate)
 
 
 def _trainer(task: Task) -> Training:

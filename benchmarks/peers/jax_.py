@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers._worker import Task, Training, fastest, prediction, prediction_rows, serve, turns
-from benchmarks.workloads import LEARNING_RATE, MOMENTUM, initial_weights
+from benchmarks.workloads import MOMENTUM, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -32,7 +32,7 @@ def prepare(task: Task) -> Training:
     X, y = workload.data(task.dtype)
     y = y.astype(np.int32 if workload.loss == "softmax" else task.dtype)
     X, y = jnp.asarray(X), jnp.asarray(y)
-    new_state, update = _optimizer(workload.optimizer)
+    new_state, update = _optimizer(workload.optimizer, workload.learning_rate)
 
     def batch_loss(weights: Any, X: Any, y: Any) -> Any:
         return _loss(workload.loss, _outputs(task, weights, X), y)
@@ -88,7 +88,7 @@ def _loss(kind: str, Z: Any, y: Any) -> Any:
     return jnp.mean(jax.nn.logsumexp(Z, axis=1) - jnp.take_along_axis(Z, y[:, None], axis=1)[:, 0])
 
 
-def _optimizer(name: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any, Any], Any]]:
+def _optimizer(name: str, learning_rate: float) -> tuple[Callable[[Any], Any], Callable[[Any, Any, Any], Any]]:
     """What an optimizer starts with, given the weights, and its update of (weights, what it holds)."""
     import jax
     import jax.numpy as jnp
@@ -97,13 +97,13 @@ def _optimizer(name: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any, Any
         return jax.tree.map(jnp.zeros_like, weights)
 
     def sgd(weights: Any, gradients: Any, velocity: Any) -> Any:
-        velocity = jax.tree.map(lambda v, g: MOMENTUM * v - LEARNING_RATE * g, velocity, gradients)
+        velocity = jax.tree.map(lambda v, g: MOMENTUM * v - learning_rate * g, velocity, gradients)
         return jax.tree.map(jnp.add, weights, velocity), velocity
 
     def adam(weights: Any, gradients: Any, held: Any) -> Any:
         first, second, t = held
         t = t + 1
-        rate, correction = LEARNING_RATE / (1 - BETA_1**t), 1 / (1 - BETA_2**t)
+        rate, correction = learning_rate / (1 - BETA_1**t), 1 / (1 - BETA_2**t)
         first = jax.tree.map(lambda m, g: BETA_1 * m + (1 - BETA_1) * g, first, gradients)
         second = jax.tree.map(lambda v, g: BETA_2 * v + (1 - BETA_2) * g * g, second, gradients)
         weights = jax.tree.map(

@@ -34,7 +34,8 @@ def prepare(task: Task) -> Training:
         raise UnavailableError("--probe must be the path of step_probe.py")
     if task.dtype != "float32":
         raise UnavailableError("the probe knows float32 only")
-    if (task.workload.activation, task.workload.task, task.workload.optimizer) != ("relu", "classification", "adam"):
+    workload = task.workload
+    if (workload.activation, workload.task, workload.optimizer) != ("relu", "classification", "adam"):
         raise UnavailableError("the probe knows ReLU, softmax and Adam only")
     import numba
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.peers._worker import Task, Training, UnavailableError, prediction, prediction_rows, serve, turns
-from benchmarks.workloads import LEARNING_RATE, MOMENTUM, Workload, initial_weights
+from benchmarks.workloads import MOMENTUM, Workload, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 Run = tuple[Callable[[], object], Callable[[], float], Callable[[Any], Any]]  # start, epoch, outputs for rows
@@ -110,9 +110,9 @@ def _eager(task: Task, X: Any, y: Any) -> Run:
         state["model"] = torch.nn.Sequential(*_layers(task))
         weights = state["model"].parameters()
         if workload.optimizer == "sgd":
-            state["optimizer"] = torch.optim.SGD(weights, LEARNING_RATE, MOMENTUM, fused=True)
+            state["optimizer"] = torch.optim.SGD(weights, workload.learning_rate, MOMENTUM, fused=True)
         else:
-            state["optimizer"] = torch.optim.Adam(weights, LEARNING_RATE, fused=True)
+            state["optimizer"] = torch.optim.Adam(weights, workload.learning_rate, fused=True)
 
     def epoch() -> float:
         model, optimizer, total = state["model"], state["optimizer"], torch.zeros((), dtype=X.dtype)
@@ -136,7 +136,7 @@ def _adam(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
 
 def _sgd(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
     (v,) = held
-    v.mul_(MOMENTUM).sub_(g, alpha=LEARNING_RATE)
+    v.mul_(MOMENTUM).sub_(rate * g)
     w.add_(v)
 
 
@@ -175,7 +175,8 @@ def _compiled(task: Task, X: Any, y: Any) -> Run:
     def epoch() -> float:
         n_steps, total = workload.steps, torch.zeros((), dtype=X.dtype)
         t = torch.arange(state["t"] + 1, state["t"] + n_steps + 1, dtype=torch.float64)
-        rates = (LEARNING_RATE / (1 - BETA_1**t)).to(X.dtype)
+        first = torch.zeros_like(t) if update is _sgd else BETA_1**t
+        rates = (workload.learning_rate / (1 - first)).to(X.dtype)
         corrections = (1 / (1 - BETA_2**t)).to(X.dtype)
         batches = torch.randperm(len(X)).split(workload.batch)
         for rows, rate, correction in zip(batches, rates, corrections, strict=True):
