@@ -86,8 +86,14 @@ def _for_suite(args: argparse.Namespace, name: str) -> argparse.Namespace:
     if args.rounds is None:
         args.rounds = 2 if args.quick else suite.rounds
     if args.peers is None:
-        args.peers = [peer for peer in suite.peers if args.probe or not PEERS[peer].needs_probe]
+        args.peers = [peer for peer in suite.peers if _joins(peer, args)]
     return args
+
+
+def _joins(peer: str, args: argparse.Namespace) -> bool:
+    """Whether a peer of a suite has something to add where none are named."""
+    twice = peer == "fastbp-float64" and args.dtype == "float64"
+    return not twice and (args.probe is not None or not PEERS[peer].needs_probe)
 
 
 def _run(args: argparse.Namespace, argv: list[str]) -> None:

@@ -84,9 +84,9 @@ def real(name: str, measured: dict[str, Any]) -> None:
     rows = f"{measured['n_samples']} rows, {measured['epochs']} epochs, {_score(measured)}"
     say(f"\n{name}: {summary.network(measured)}, batch {measured['batch']}, {rows}")
     for key, peer in summary.summarize(measured).items():
-        score = measured["peers"][key]["rounds"][-1]["score"]
+        scores = Spread.of([turn["score"] for turn in measured["peers"][key]["rounds"]])
         say(f"  {PEERS[key].label:20s} {spread(peer.seconds, 1e3):>28s} ms an epoch {spread(peer.ratio):>26s} "
-            f"times fastbp, score {score:.4f}")  # fmt: skip
+            f"times fastbp, score {spread(scores, 1, 4)}")  # fmt: skip
 
 
 def fits(name: str, measured: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def _data_sets(args: argparse.Namespace, results: Results) -> Iterable[tuple[str
 
 
 def _real(args: argparse.Namespace, results: Results) -> None:
-    """Epochs on real data, and the score on test rows after so many."""
+    """Epochs on real data, and the score on test rows after so many; orders of rows change it from round to round."""
     for name, workload in _data_sets(args, results):
         measured = _measure(workload, args) | {"epochs": workload.epochs}
         results["workloads"][name] = measured

@@ -52,6 +52,7 @@ def test_all_suites_run_where_none_is_named():
     assert by_name["real"].workloads == list(datasets.SOURCES)
     assert all(args.rounds == 2 for args in chosen)
     assert [args.rounds for args in run._arguments(["--suite", "sweep"])] == [3]
+    assert "fastbp-float64" not in run._arguments(["--suite", "cpu", "--dtype", "float64"])[0].peers
 
 
 def test_each_suite_runs_in_turn(monkeypatch, tmp_path, capsys):
@@ -185,19 +186,29 @@ def test_scores():
     assert list(digits.decide([[0.1, 0.9], [2.0, 1.0]])) == [1, 0]
 
 
-@pytest.mark.parametrize("suite", ["real", "fit"])
-def test_real_data_end_to_end(suite, tmp_path, capsys):
-    path = tmp_path / "x.json"
-    options = ["--suite", suite, "--workloads", "diabetes", "--peers", "fastbp,sklearn", "--threads", "1"]
-    assert run.main([*options, "--quick", "--rounds", "1", "--json", str(path)]) == 0
+def test_fits_end_to_end(tmp_path, capsys):
+    path = tmp_path / "fit.json"
+    options = ["--suite", "fit", "--workloads", "diabetes", "--threads", "1", "--quick", "--rounds", "1"]
+    assert run.main([*options, "--json", str(path)]) == 0
     workload = json.loads(path.read_text(encoding="utf-8"))["workloads"]["diabetes"]
-    assert not workload["warnings"]
     ours, theirs = (workload["peers"][name]["rounds"][-1] for name in ("fastbp", "sklearn"))
-    assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
-    if suite == "fit":
-        assert ours["epochs_fitted"] > 3 and theirs["epochs_fitted"] > 3
+    assert ours["score"] == pytest.approx(theirs["score"], abs=1e-2)
+    assert ours["epochs_fitted"] > 3 and theirs["epochs_fitted"] > 3
     printed = capsys.readouterr().out
     assert "R2" in printed and "scikit-learn" in printed
+
+
+def test_real_data_is_timed_and_scored(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(driver, "measure", lambda *arguments: measured(fastbp=0.1, jax=0.2))
+    path = tmp_path / "real.json"
+    images = tmp_path / "images.npz"
+    images.write_bytes(b"")
+    options = ["--suite", "real", "--workloads", "digits", "--mnist", str(images), "--json", str(path)]
+    assert run.main(options) == 0
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text)["workloads"]["digits"]["epochs"] == 30 and str(tmp_path) not in text
+    printed = capsys.readouterr().out
+    assert "30 epochs, accuracy" in printed and "score 0.5000 (0.5000-0.5000)" in printed
 
 
 def test_scaling_measures_each_number_of_threads(monkeypatch, tmp_path, capsys):
