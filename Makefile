@@ -41,7 +41,7 @@ lint: $(VENV)/.with-dev  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(VENV)/.with-bench,plot  ## time training against PyTorch, JAX and scikit-learn
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run --suite cpu
 
 clean:  ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist demo.png *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

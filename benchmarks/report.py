@@ -1,6 +1,7 @@
 """Turn a results file into the README's table and a plot: ``python -m benchmarks.report``, with ``--check`` to compare.
 
-The table stands between two markers, and nothing else of the README is touched.
+The table stands between two markers, and nothing else of the README is touched. Where there is a ``sweep.json`` beside
+the file, its curves are drawn as well; ``--json`` with a file of that suite draws them alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.summary import Spread, network, summarize
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 RESULTS = ROOT / "benchmarks" / "results"
 # variants of fastbp, and a file that does not come with the repository: they are in the results, not in the table
-LEFT_OUT = ("fastbp-alpha", "fastbp-trainer", "probe")
+LEFT_OUT = ("fastbp-alpha", "fastbp-float64", "fastbp-trainer", "probe")
 
 
 def columns(results: dict[str, Any]) -> list[str]:
@@ -140,6 +141,50 @@ def plot(results: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def plot_sweep(results: dict[str, Any], path: Path) -> None:
+    """Two panels, over batches and over widths: a line for each library, its share of the peak."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import PercentFormatter, ScalarFormatter
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    labels = {"batch": "rows in a batch, 256-256-256-10", "width": "width W of W-W-W-10, batches of 256 rows"}
+    for axes, (kind, label) in zip(panels, labels.items(), strict=True):
+        for peer, (sizes, shares) in sweep_curves(results, kind).items():
+            axes.plot(sizes, shares, marker="o", markersize=4, label=PEERS[peer].label)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1))
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("share of the machine's peak")
+    panels[0].legend()
+    machine = results["machine"]
+    figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads, {results['dtype']}", fontsize="medium")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def sweep_curves(results: dict[str, Any], kind: str) -> dict[str, tuple[list[int], list[float]]]:
+    """By peer: sizes in ascending order, and the share of the peak at each, of the workloads named ``kind-SIZE``."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for name, workload in results["workloads"].items():
+        swept, _, size = name.partition("-")
+        if swept == kind:
+            for peer, summary in summarize(workload).items():
+                found.setdefault(peer, []).append((int(size), summary.share))
+    columns = {peer: zip(*sorted(points), strict=True) for peer, points in found.items()}
+    return {peer: (list(sizes), list(shares)) for peer, (sizes, shares) in columns.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Write the table and the plot, or compare; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
@@ -150,7 +195,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.json.is_file():
         raise SystemExit(f"there is no {args.json.name}: python -m benchmarks.run writes it")
-    results = json.loads(args.json.read_text(encoding="utf-8"))
+    results, sweep = _read(args.json), args.json.with_name("sweep.json")
+    if results["suite"] == "sweep":
+        plot_sweep(results, args.json.with_suffix(".png"))
+        print(f"wrote {args.json.stem}.png")
+        return 0
     if results["suite"] != "cpu":
         raise SystemExit(f"{args.json.name} is of the suite {results['suite']}: the table is that of the suite cpu")
     before = args.readme.read_text(encoding="utf-8")
@@ -162,6 +211,9 @@ def main(argv: list[str] | None = None) -> int:
     args.readme.write_text(after, encoding="utf-8")
     plot(results, args.plot)
     print(f"wrote the table into {args.readme.name}, and {args.plot.name}")
+    if sweep.is_file():
+        plot_sweep(_read(sweep), sweep.with_suffix(".png"))
+        print(f"wrote {sweep.stem}.png")
     return 0
 
 

@@ -65,6 +65,16 @@ def summarize(workload: dict[str, Any]) -> dict[str, PeerSummary]:
     return summaries
 
 
+def geometric_means(workloads: dict[str, Any]) -> dict[str, tuple[float, int]]:
+    """By peer: the geometric mean of its median ratios, and over how many workloads."""
+    ratios: dict[str, list[float]] = {}
+    for workload in workloads.values():
+        for name, peer in summarize(workload).items():
+            if peer.ratio is not None:
+                ratios.setdefault(name, []).append(peer.ratio.median)
+    return {name: (statistics.geometric_mean(values), len(values)) for name, values in ratios.items()}
+
+
 def between(workload: dict[str, Any], name: str, other: str) -> Spread | None:
     """Seconds of ``name`` by those of ``other``, round by round; None where one of them was not measured."""
     both = [workload["peers"].get(key, {}).get("rounds") or [] for key in (name, other)]

@@ -143,8 +143,8 @@ def test_no_path_and_no_host_gets_into_results(monkeypatch):
 
 def test_run_end_to_end(tmp_path, capsys):
     path = tmp_path / "cpu.json"
-    options = ["--workloads", "tiny", "--peers", "fastbp,sklearn", "--threads", "1", "--quick", "--rounds", "1"]
-    assert run.main([*options, "--json", str(path)]) == 0
+    options = ["--suite", "cpu", "--workloads", "tiny", "--peers", "fastbp,sklearn", "--threads", "1"]
+    assert run.main([*options, "--quick", "--rounds", "1", "--json", str(path)]) == 0
     text = path.read_text(encoding="utf-8")
     assert str(ROOT) not in text and str(tmp_path) not in text and str(Path.home()) not in text
     results = json.loads(text)
@@ -155,7 +155,7 @@ def test_run_end_to_end(tmp_path, capsys):
     assert turn["seconds"] > 0 and turn["fastbp"] == workload["peers"]["fastbp"]["rounds"][0]["seconds"]
     assert report.table(results).count("\n| tiny |") == 1
     printed = capsys.readouterr().out
-    assert "scikit-learn" in printed and "of peak" in printed
+    assert "scikit-learn" in printed and "of peak" in printed and "geometric mean" in printed
 
 
 def test_a_peer_that_is_missing_or_fails_does_not_stop_the_run(tmp_path, monkeypatch):

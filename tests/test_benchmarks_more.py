@@ -119,7 +119,9 @@ def test_a_peer_without_sparse_matrices_is_left_out():
     assert driver._unfit(driver.PEERS["sklearn"], SPARSE["text"], OPTIONS) is None
 
 
-@pytest.mark.parametrize("options", [["--workloads", "wide"], ["--suite", "sparse", "--workloads", "tiny"]])
+@pytest.mark.parametrize(
+    "options", [["--suite", "cpu", "--workloads", "wide"], ["--suite", "sparse", "--workloads", "tiny"]]
+)
 def test_a_suite_has_its_own_workloads(options, capsys):
     with pytest.raises(SystemExit) as ended:
         run.main(options)

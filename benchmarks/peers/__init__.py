@@ -36,6 +36,7 @@ BASELINE = "fastbp"
 PEERS = {
     "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True, predicts=True),
     "fastbp-alpha": Peer("benchmarks.peers.fastbp_", "fastbp, alpha=1e-4", ("--variant", "alpha")),
+    "fastbp-float64": Peer("benchmarks.peers.fastbp_", "fastbp, float64", ("--dtype", "float64")),
     "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn", estimator=True, predicts=True),
     "torch": Peer("benchmarks.peers.torch_", "PyTorch", predicts=True),
     "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile"), predicts=True),

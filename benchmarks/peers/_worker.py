@@ -4,7 +4,8 @@ A peer sets up, compiles, trains twice and writes one line of JSON, its greeting
 ``{"unavailable": reason}``. Then, for each line ``epoch`` or ``epochs K`` that it reads, it trains 1 + K epochs from
 the initial weights and writes ``{"seconds": an epoch of the last K, "epochs": K, "loss": the last one's, ...}``. It
 ends with its input. With ``--predict ROWS`` an epoch is one prediction of so many rows, and the greeting has
-probabilities in place of a loss to compare.
+probabilities in place of a loss to compare. With ``--fit`` it is one whole ``fit`` that stops early. Where a data set
+has rows to be tested on, each answer has the ``score`` on them.
 
 The first epoch of a turn wakes threads and fills caches, so nobody's is timed. Training starts anew each turn since
 scikit-learn's ``fit`` does, and since random labels learnt by heart end in denormal gradients.
@@ -13,23 +14,22 @@ scikit-learn's ``fit`` does, and since random labels learnt by heart end in deno
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.datasets import SOURCES, MissingDataError, load
 from benchmarks.machine import pin, scrub
-from benchmarks.workloads import SPARSE, WORKLOADS, Workload, flop_of_outputs, flop_per_epoch
+from benchmarks.workloads import SYNTHETIC, Workload, flop_of_outputs, flop_per_epoch
 
 CHECKED_ROWS = 16  # of a prediction, for the driver to compare
-STILL = 1e-300  # a learning rate that leaves the initial weights as they are
 
 Turn = Callable[[int], dict[str, Any]]  # K -> {"seconds": ..., "loss": ...}
 
@@ -48,6 +48,7 @@ class Task:
     variant: str
     probe: str | None
     predict: int | None = None  # time predictions of so many rows instead of epochs
+    fit: bool = False  # time whole fits that stop early
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Training:
         Of some rows, where predictions are timed.
     memory_before_mib : float, optional
         Largest memory of the process before the first ``fit``, with the data in place.
+    predict : callable, optional
+        Labels, or a regression's values, for rows, by the network that the last turn has trained.
     """
 
     turn: Turn
@@ -77,6 +80,7 @@ class Training:
     flop: float | None = None
     probabilities: list[list[float]] | None = None
     memory_before_mib: float | None = None
+    predict: Callable[[Any], Any] | None = None
 
 
 def turns(start: Callable[[], object], epoch: Callable[[], float]) -> Turn:
@@ -105,67 +109,6 @@ def fastest(candidates: dict[str, Turn], n_turns: int = 3) -> tuple[str, Turn]:
     return name, candidates[name]
 
 
-class EpochStamps(io.TextIOBase):
-    """Standard output that notes the time of each line that an estimator prints after an epoch."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def write(self, text: str) -> int:
-        if text.startswith("Iteration "):
-            self.times.append(time.perf_counter())
-        return len(text)
-
-
-def estimator_turn(make: Callable[[int], Any], X: Any, y: Any) -> Turn:
-    """A turn of an estimator with scikit-learn's interface: one ``fit`` of 1 + K epochs.
-
-    With ``verbose=True`` both scikit-learn and fastbp print a line an epoch. The time between the first line and the
-    last one is that of K epochs as ``fit`` runs them, shuffling and bookkeeping included; what ``fit`` does before and
-    after them is ``outside_seconds``. A difference of two fits would be the same figure with twice the noise.
-    """
-    import contextlib
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
-    def turn(n_epochs: int) -> dict[str, Any]:
-        estimator, stamps = make(1 + n_epochs), EpochStamps()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(stamps):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is told to stop after so many epochs
-            begin = time.perf_counter()
-            estimator.fit(X, y)
-            whole = time.perf_counter() - begin
-        if len(stamps.times) != 1 + n_epochs:
-            raise RuntimeError(f"asked for {1 + n_epochs} epochs, saw {len(stamps.times)}")
-        seconds = (stamps.times[-1] - stamps.times[0]) / n_epochs
-        return {
-            "seconds": seconds,
-            "loss": float(estimator.loss_),
-            "outside_seconds": whole - (1 + n_epochs) * seconds,
-        }
-
-    return turn
-
-
-def estimator_training(task: Task, make: Callable[[int], Any], notes: dict[str, Any]) -> Training:
-    """What an estimator with scikit-learn's interface does of a task: epochs of ``fit``, or ``predict_proba``."""
-    workload = task.workload
-    if task.predict is None:
-        X, y = workload.data(task.dtype)
-        before = peak_memory()
-        # of a sparse X the operations are those on what it holds
-        dims = (workload.nonzeros or workload.n_features, *workload.dims[1:])
-        flop = flop_per_epoch(workload.n_samples, dims)
-        return Training(estimator_turn(make, X, y), workload.dims, notes, flop, memory_before_mib=before)
-    X, y = workload.quick().data(task.dtype)
-    rows, before = prediction_rows(task), peak_memory()
-    # it has the weights that libraries without a fit are given, to the last bit
-    estimator = make(1).set_params(verbose=False, learning_rate_init=STILL)
-    estimator_fit(estimator, X, y)
-    return replace(prediction(task, lambda: estimator.predict_proba(rows), notes), memory_before_mib=before)
-
-
 def prediction_rows(task: Task) -> Any:
     """The rows that every library predicts."""
     assert task.predict is not None
@@ -177,7 +120,7 @@ def prediction(task: Task, predict: Callable[[], Any], notes: dict[str, Any]) ->
     assert task.predict is not None
     spread = np.linspace(0, task.predict - 1, min(CHECKED_ROWS, task.predict)).astype(int)  # every thread has some
     checked = np.asarray(predict())[spread].astype(np.float64)
-    if checked.shape[1] == 1:  # of the second of two classes
+    if task.workload.loss == "logistic":  # of the second of two classes
         checked = np.hstack([1 - checked, checked])
     value = float(checked[:, 0].mean())
 
@@ -190,17 +133,6 @@ def prediction(task: Task, predict: Callable[[], Any], notes: dict[str, Any]) ->
 
     dims = task.workload.dims
     return Training(turn, dims, notes, flop_of_outputs(task.predict, dims), probabilities=checked.tolist())
-
-
-def estimator_fit(estimator: Any, X: Any, y: Any) -> None:
-    """``fit`` without its warning that so few epochs are not enough."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        estimator.fit(X, y)
 
 
 def peak_memory() -> float | None:
@@ -219,9 +151,9 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def _arguments(argv: list[str] | None) -> Task:
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Write a greeting, then a line of JSON for each line 'epochs K'.")
-    known = WORKLOADS | SPARSE
+    known = [*SYNTHETIC, *SOURCES]
     parser.add_argument("workload", nargs="?", choices=known, default="mnist", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -229,14 +161,36 @@ def _arguments(argv: list[str] | None) -> Task:
     parser.add_argument("--probe", metavar="PATH", help="step_probe.py")
     parser.add_argument("--quick", action="store_true", help="few batches")
     parser.add_argument("--predict", type=int, metavar="ROWS", help="time predictions of so many rows")
-    args = parser.parse_args(argv)
-    workload = known[args.workload].quick() if args.quick else known[args.workload]
-    return Task(workload, args.dtype, args.threads, args.variant, args.probe, args.predict)
+    parser.add_argument("--fit", action="store_true", help="time whole fits that stop early")
+    parser.add_argument("--mnist", metavar="PATH", help="the images of mnist-real: x_train, y_train, x_test, y_test")
+    return parser.parse_args(argv)
+
+
+def _task(args: argparse.Namespace) -> Task:
+    name = args.workload
+    workload = SYNTHETIC[name] if name in SYNTHETIC else load(name, args.mnist)
+    workload = workload.quick() if args.quick else workload
+    return Task(workload, args.dtype, args.threads, args.variant, args.probe, args.predict, args.fit)
+
+
+def _scored(task: Task, training: Training) -> Turn:
+    """Turns whose answers have a score, where there is something to predict."""
+    test = None if training.predict is None else task.workload.test_data(task.dtype)
+    if test is None:
+        return training.turn
+    X, y = test
+
+    def turn(n_epochs: int) -> dict[str, Any]:
+        answer = training.turn(n_epochs)
+        assert training.predict is not None
+        return answer | {"score": task.workload.score(training.predict(X), y)}
+
+    return turn
 
 
 def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) -> None:
     """Speak the protocol on standard input and output; whatever else is printed goes to standard error."""
-    task = _arguments(argv)
+    args = _arguments(argv)
     sys.stdout.flush()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -244,19 +198,20 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
     def say(message: dict[str, Any]) -> None:
         print(json.dumps(scrub(message)), file=channel, flush=True)
 
-    pin(task.n_threads)  # before a library counts the processors
-    begin = time.perf_counter()
+    pin(args.threads)  # before a library counts the processors
     try:
+        task = _task(args)
+        begin = time.perf_counter()
         training = prepare(task)
         first = training.turn(1)
     except ModuleNotFoundError as error:
         say({"unavailable": f"not installed: {error}"})
         return
-    except UnavailableError as error:
+    except (UnavailableError, MissingDataError) as error:
         say({"unavailable": str(error)})
         return
     setup = time.perf_counter() - begin
-    warm = training.turn(1)
+    warm, turn = training.turn(1), _scored(task, training)
     say(
         {
             "ready": True,
@@ -279,4 +234,4 @@ def serve(prepare: Callable[[Task], Training], argv: list[str] | None = None) ->
             n_epochs = int(words[1])
         else:
             raise SystemExit(f"expected 'epoch' or 'epochs K' with K of at least 1, got {line.strip()!r}")
-        say({"epochs": n_epochs, **training.turn(n_epochs)})
+        say({"epochs": n_epochs, **turn(n_epochs)})

@@ -34,6 +34,9 @@ def prepare(task: Task) -> Training:
         raise UnavailableError("--probe must be the path of step_probe.py")
     if task.dtype != "float32":
         raise UnavailableError("the probe knows float32 only")
+    workload = task.workload
+    if (workload.activation, workload.task, workload.optimizer) != ("relu", "classification", "adam"):
+        raise UnavailableError("the probe knows ReLU, softmax and Adam only")
     import numba
 
     dims = task.workload.softmax_dims

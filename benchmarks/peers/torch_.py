@@ -1,4 +1,4 @@
-"""PyTorch: eager with fused Adam, or, with ``--variant compile``, the whole step as one compiled graph.
+"""PyTorch: eager with a fused optimizer, or, with ``--variant compile``, the whole step as one compiled graph.
 
 Predictions are from a tensor to a tensor, without autograd; ``compile`` compiles the forward pass.
 
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.peers._worker import Task, Training, UnavailableError, prediction, prediction_rows, serve, turns
-from benchmarks.workloads import LEARNING_RATE, initial_weights
+from benchmarks.workloads import MOMENTUM, Workload, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+Run = tuple[Callable[[], object], Callable[[], float], Callable[[Any], Any]]  # start, epoch, outputs for rows
 
 
 def prepare(task: Task) -> Training:
@@ -23,17 +24,22 @@ def prepare(task: Task) -> Training:
     import torch
 
     torch.set_num_threads(task.n_threads)
-    dims = task.workload.dims
+    workload = task.workload
     if task.predict is not None:
         return _prediction(task)
-    X, y = (torch.from_numpy(array) for array in task.workload.data(task.dtype))
-    if dims[-1] == 1:
+    X, y = (torch.from_numpy(array) for array in workload.data(task.dtype))
+    if workload.loss == "logistic":
         y = y.to(X.dtype)
-    make = _compiled if task.variant == "compile" else _eager
-    turn = turns(*make(task, dims, X, y))
+    start, epoch, outputs = (_compiled if task.variant == "compile" else _eager)(task, X, y)
+    turn = turns(start, epoch)
+
+    @torch.no_grad()
+    def predict(X: Any) -> Any:
+        return workload.decide(outputs(torch.from_numpy(X)))
+
     if task.variant == "compile":
         _compile(lambda: turn(1))
-    return Training(turn, dims, _notes())
+    return Training(turn, workload.dims, _notes(), predict=predict)
 
 
 def _notes() -> dict[str, Any]:
@@ -54,8 +60,9 @@ def _compile(call: Callable[[], object]) -> None:
 def _prediction(task: Task) -> Training:
     import torch
 
-    X, dims = torch.from_numpy(prediction_rows(task)), task.workload.dims
-    model = torch.nn.Sequential(*_layers(task), torch.nn.Sigmoid() if dims[-1] == 1 else torch.nn.Softmax(dim=1)).eval()
+    X = torch.from_numpy(prediction_rows(task))
+    links = {"logistic": torch.nn.Sigmoid(), "softmax": torch.nn.Softmax(dim=1), "squared": torch.nn.Identity()}
+    model = torch.nn.Sequential(*_layers(task), links[task.workload.loss]).eval()
     run: Callable[[Any], Any] = torch.compile(model, fullgraph=True) if task.variant == "compile" else model
 
     @torch.no_grad()
@@ -68,90 +75,117 @@ def _prediction(task: Task) -> Training:
 
 
 def _layers(task: Task) -> list[Any]:
-    """Linear and ReLU in turn, with the initial weights."""
+    """Linear and the activation in turn, with the initial weights."""
     import torch
 
+    activation = torch.nn.Tanh if task.workload.activation == "tanh" else torch.nn.ReLU
     layers: list[Any] = []
     for W, b in zip(*[iter(initial_weights(task.workload.dims, task.dtype))] * 2, strict=True):
         linear = torch.nn.Linear(*W.shape, dtype=getattr(torch, task.dtype))
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(W.T))
             linear.bias.copy_(torch.from_numpy(b))
-        layers += [linear, torch.nn.ReLU()]
+        layers += [linear, activation()]
     return layers[:-1]
 
 
-def _loss(logits: Any, y: Any) -> Any:
+def _loss(workload: Workload, outputs: Any, y: Any) -> Any:
+    """Mean over the rows of a batch; half the squared error is summed over the outputs."""
     from torch.nn import functional
 
-    if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], y)
-    return functional.cross_entropy(logits, y)
+    if workload.loss == "squared":
+        return functional.mse_loss(outputs, y) * (workload.n_outputs / 2)
+    if workload.loss == "logistic":
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0], y)
+    return functional.cross_entropy(outputs, y)
 
 
-def _eager(task: Task, dims: Any, X: Any, y: Any) -> tuple[Callable[[], object], Callable[[], float]]:
+def _eager(task: Task, X: Any, y: Any) -> Run:
     import torch
 
+    workload = task.workload
     state: dict[str, Any] = {}
 
     def start() -> None:
         state["model"] = torch.nn.Sequential(*_layers(task))
-        state["adam"] = torch.optim.Adam(state["model"].parameters(), LEARNING_RATE, fused=True)
+        weights = state["model"].parameters()
+        if workload.optimizer == "sgd":
+            state["optimizer"] = torch.optim.SGD(weights, workload.learning_rate, MOMENTUM, fused=True)
+        else:
+            state["optimizer"] = torch.optim.Adam(weights, workload.learning_rate, fused=True)
 
     def epoch() -> float:
-        model, adam, total = state["model"], state["adam"], torch.zeros((), dtype=X.dtype)
-        for rows in torch.randperm(len(X)).split(task.workload.batch):
-            adam.zero_grad(set_to_none=True)
-            loss = _loss(model(X.index_select(0, rows)), y.index_select(0, rows))
+        model, optimizer, total = state["model"], state["optimizer"], torch.zeros((), dtype=X.dtype)
+        for rows in torch.randperm(len(X)).split(workload.batch):
+            optimizer.zero_grad(set_to_none=True)
+            loss = _loss(workload, model(X.index_select(0, rows)), y.index_select(0, rows))
             loss.backward()
-            adam.step()
+            optimizer.step()
             total += loss.detach()
-        return float(total) / task.workload.steps
+        return float(total) / workload.steps / workload.n_outputs
 
-    return start, epoch
+    return start, epoch, lambda X: state["model"](X)
 
 
-def _compiled(task: Task, dims: Any, X: Any, y: Any) -> tuple[Callable[[], object], Callable[[], float]]:
+def _adam(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
+    m, v = held
+    m.mul_(BETA_1).add_(g, alpha=1 - BETA_1)
+    v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
+    w.sub_(rate * m / ((v * correction).sqrt() + EPSILON))
+
+
+def _sgd(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
+    (v,) = held
+    v.mul_(MOMENTUM).sub_(rate * g)
+    w.add_(v)
+
+
+def _compiled(task: Task, X: Any, y: Any) -> Run:
     import torch
     from torch.nn import functional
 
+    workload = task.workload
+    activation = torch.tanh if workload.activation == "tanh" else functional.relu
+    update, n_held = (_sgd, 1) if workload.optimizer == "sgd" else (_adam, 2)
     state: dict[str, Any] = {}
 
-    def batch_loss(weights: list[Any], X: Any, y: Any) -> Any:
+    def outputs(weights: list[Any], X: Any) -> Any:
         A = X
         for W, b in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            A = functional.relu(functional.linear(A, W, b))
-        return _loss(functional.linear(A, *weights[-2:]), y)
+            A = activation(functional.linear(A, W, b))
+        return functional.linear(A, *weights[-2:])
+
+    def batch_loss(weights: list[Any], X: Any, y: Any) -> Any:
+        return _loss(workload, outputs(weights, X), y)
 
     @torch.compile(fullgraph=True)
-    def step(weights: Any, first: Any, second: Any, X: Any, y: Any, rate: Any, correction: Any) -> Any:
+    def step(weights: Any, held: Any, X: Any, y: Any, rate: Any, correction: Any) -> Any:
         gradients, loss = torch.func.grad_and_value(batch_loss)(weights, X, y)
-        for w, m, v, g in zip(weights, first, second, gradients, strict=True):
-            m.mul_(BETA_1).add_(g, alpha=1 - BETA_1)
-            v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
-            w.sub_(rate * m / ((v * correction).sqrt() + EPSILON))
+        for w, g, of_w in zip(weights, gradients, held, strict=True):
+            update(w, g, of_w, rate, correction)
         return loss
 
     def start() -> None:
-        arrays = initial_weights(dims, task.dtype)
+        arrays = initial_weights(workload.dims, task.dtype)
         state["weights"] = [torch.from_numpy(array.T.copy()) for array in arrays]
-        state["first"] = [torch.zeros_like(w) for w in state["weights"]]
-        state["second"] = [torch.zeros_like(w) for w in state["weights"]]
+        state["held"] = [[torch.zeros_like(w) for _ in range(n_held)] for w in state["weights"]]
         state["t"] = 0
 
     @torch.no_grad()
     def epoch() -> float:
-        n_steps, batch, total = task.workload.steps, task.workload.batch, torch.zeros((), dtype=X.dtype)
+        n_steps, total = workload.steps, torch.zeros((), dtype=X.dtype)
         t = torch.arange(state["t"] + 1, state["t"] + n_steps + 1, dtype=torch.float64)
-        rates = (LEARNING_RATE / (1 - BETA_1**t)).to(X.dtype)
+        first = torch.zeros_like(t) if update is _sgd else BETA_1**t
+        rates = (workload.learning_rate / (1 - first)).to(X.dtype)
         corrections = (1 / (1 - BETA_2**t)).to(X.dtype)
-        for rows, rate, correction in zip(torch.randperm(len(X)).split(batch), rates, corrections, strict=True):
+        batches = torch.randperm(len(X)).split(workload.batch)
+        for rows, rate, correction in zip(batches, rates, corrections, strict=True):
             here = X.index_select(0, rows), y.index_select(0, rows)
-            total += step(state["weights"], state["first"], state["second"], *here, rate, correction)
+            total += step(state["weights"], state["held"], *here, rate, correction)
         state["t"] += n_steps
-        return float(total) / n_steps
+        return float(total) / n_steps / workload.n_outputs
 
-    return start, epoch
+    return start, epoch, lambda X: outputs(state["weights"], X)
 
 
 if __name__ == "__main__":
