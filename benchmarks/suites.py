@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import driver, show, startup
+from benchmarks import driver, kernels, show, startup
 from benchmarks.datasets import SOURCES, MissingDataError, load
 from benchmarks.driver import Options
 from benchmarks.machine import scrub
@@ -156,6 +156,13 @@ def _startup(args: argparse.Namespace, results: Results) -> None:
     write(args.json, results)
 
 
+def _kernels(args: argparse.Namespace, results: Results) -> None:
+    """Each kernel alone on one thread, after it has been held against its twin."""
+    results["kernels"] = kernels.measure(args.quick)
+    kernels.show(results["kernels"], say)
+    write(args.json, results)
+
+
 LIBRARIES = ("fastbp", "sklearn", "torch", "torch-compile", "jax")
 ESTIMATORS = tuple(name for name, peer in PEERS.items() if peer.estimator)
 SUITES = {
@@ -168,4 +175,5 @@ SUITES = {
     "inference": Suite(_predict, WORKLOADS, tuple(name for name, peer in PEERS.items() if peer.predicts)),
     "sparse": Suite(_train, SPARSE, ESTIMATORS),
     "startup": Suite(_startup),
+    "kernels": Suite(_kernels),
 }

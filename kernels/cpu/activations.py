@@ -12,7 +12,6 @@ import numpy as np
 
 from fastbp.kernels.cpu._jit import by_dtype, kernel
 from fastbp.kernels.cpu.simd import (
-    GROUP,
     fill_group,
     float_bits,
     float_from_bits,
@@ -23,7 +22,7 @@ from fastbp.kernels.cpu.simd import (
     group_sum,
     window,
 )
-from fastbp.kernels.layout import EXP, LOGISTIC, RELU, SOFTMAX, TANH
+from fastbp.kernels.layout import EXP, GROUP, LOGISTIC, RELU, SOFTMAX, TANH
 
 
 def _constants(real):
