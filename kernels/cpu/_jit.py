@@ -189,15 +189,20 @@ class _RegionLowering(NativeParforLowering):
         context, codegen = state.targetctx, state.targetctx.codegen()
         state.library = codegen.create_library(state.func_id.func_qualname)
         state.library.enable_object_caching()
-        whole = context.get_executable
+        whole_library, whole_executable = codegen.create_library, context.get_executable
+
+        def library_of(name: str, **options: Any) -> Any:
+            # what else is compiled meanwhile, an overload of Numba's for one, is no body of a loop
+            if "parfor_gufunc" in name or "GufuncWrapper" in name:
+                return _PastedLibrary(codegen, name)
+            return whole_library(name, **options)
 
         def executable(library: Any, fndesc: Any, env: Any) -> Any:
-            if library is state.library:
-                return whole(library, fndesc, env)
-            return _stand_in(fndesc, fndesc.qualname.split(".")[-1], env, library)
+            if isinstance(library, _PastedLibrary):
+                return _stand_in(fndesc, fndesc.qualname.split(".")[-1], env, library)
+            return whole_executable(library, fndesc, env)
 
-        # while this pass runs, Numba's compiler lock is held, and kernels have libraries of their own already
-        codegen.create_library, context.get_executable = functools.partial(_PastedLibrary, codegen), executable
+        codegen.create_library, context.get_executable = library_of, executable  # Numba's compiler lock is held
         try:
             return super().run_pass(state)
         finally:
