@@ -193,7 +193,7 @@ class _RegionLowering(NativeParforLowering):
 
         def library_of(name: str, **options: Any) -> Any:
             # what else is compiled meanwhile, an overload of Numba's for one, is no body of a loop
-            if "parfor_gufunc" in name or "GufuncWrapper" in name:
+            if any(part in name for part in ("parfor_gufunc", "GufuncWrapper", "parallelgufuncwrapper")):
                 return _PastedLibrary(codegen, name)
             return whole_library(name, **options)
 
