@@ -139,7 +139,7 @@ def test_memory_is_that_of_the_process_and_not_of_its_parent():
 
 
 def test_phases_of_a_step():
-    command = [sys.executable, "-m", "benchmarks.phases", "tiny", "--quick"]
+    command = [sys.executable, "-m", "benchmarks.phases", "tiny", "--quick", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from _kernels import DTYPES, Net, read_only
+from _kernels import Net, read_only
 
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import crew, training
@@ -13,10 +13,11 @@ from fastbp.kernels.cpu import crew, training
 N_THREADS = 3
 
 
-def net_of(dtype):
+def net_of():
     return Net(
-        (9, 40, 5), ("tanh", "softmax"), dtype, batch=7, n_rows=31, loss="softmax_cross_entropy", n_threads=N_THREADS,
-        owners=True, optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN, hyper=(0.9, 0.99, 1e-8, 0.1),
+        (9, 40, 5), ("tanh", "softmax"), np.float32, batch=7, n_rows=31, loss="softmax_cross_entropy",
+        n_threads=N_THREADS, owners=True, optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN,
+        hyper=(0.9, 0.99, 1e-8, 0.1),
     )  # fmt: skip
 
 
@@ -26,19 +27,18 @@ def arguments(net, n_epochs=20):
     return np.full(len(rates), np.nan), net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, 0
 
 
-def alone(dtype):
-    net = net_of(dtype)
+def alone():
+    net = net_of()
     rest = arguments(net)
     training.train_steps.serial(*rest)
     return net, rest[0]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("who", [(0,), (2,), (1, 0), (0, 1, 2), (0, 0), (2, 1, 0, 1, 2)])
-def test_whoever_comes_does_all_of_it(dtype, who):
+def test_whoever_comes_does_all_of_it(who):
     """One thread, two of three, all, or two that have the same shares: the bits are those of one thread alone."""
-    want, losses = alone(dtype)
-    net = net_of(dtype)
+    want, losses = alone()
+    net = net_of()
     rest = arguments(net)
     net.plan.crew[:] = 0
     threads = [threading.Thread(target=training._go_through_steps, args=(t, *rest)) for t in who]
@@ -55,7 +55,7 @@ def test_whoever_comes_does_all_of_it(dtype, who):
 
 @pytest.mark.parametrize("entry", ["serial", "threaded"])
 def test_each_share_of_each_region_is_done_once(entry):
-    net = net_of(np.float32)
+    net = net_of()
     rest = arguments(net, n_epochs=5)
     getattr(training.train_steps, entry)(*rest)
     n_regions = 2 * 20 + 1

@@ -63,20 +63,10 @@ def softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m,
         label = labels[index[i]]
         weight = weights[index[i]] if weights.shape[0] else one
         factor, total = weight * scale, group_sum(z, groups)
-        chosen = z[label]
+        loss = _clipped_log(z[label] / total) if convention == SCIKIT_LEARN else log(total) - real(row_loss[i])
         group_scale(d, z, factor / total, groups)
         d[label] = d[label] - factor
-        Z[i] = chosen / total if convention == SCIKIT_LEARN else total  # row i // ld has been read
-    # logarithms in a loop of their own, which is vectorised (42 ns a row of 10 classes instead of 50)
-    if convention == SCIKIT_LEARN:
-        for i in range(m):
-            Z[i] = _clipped_log(Z[i])
-    else:
-        for i in range(m):
-            Z[i] = log(Z[i]) - real(row_loss[i])
-    for i in range(m):
-        weight = weights[index[i]] if weights.shape[0] else one
-        row_loss[i] = weight * Z[i]
+        row_loss[i] = weight * loss
 
 
 @kernel

@@ -30,13 +30,12 @@ def softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m,
     softmax_shift(Z, ld, m, n)
     shifted = rows(Z, ld, m, padded(n))[here, label]
     exponentials(Z, m * ld)
-    P, dZ = rows(Z, ld, m, padded(n)), rows(dZ, ld, m, padded(n))
-    total = P.sum(axis=1)
-    loss = _clipped_log(P[here, label] / total) if convention == SCIKIT_LEARN else np.log(total) - shifted
-    dZ[:] = P / total[:, None]
+    Z, dZ = rows(Z, ld, m, padded(n)), rows(dZ, ld, m, padded(n))
+    total = Z.sum(axis=1)
+    loss = _clipped_log(Z[here, label] / total) if convention == SCIKIT_LEARN else np.log(total) - shifted
+    dZ[:] = Z / total[:, None]
     dZ[here, label] -= 1
     dZ *= (weight * scale)[:, None]
-    Z[:m] = loss  # nobody reads Z after it
     row_loss[:m] = weight * loss
 
 
