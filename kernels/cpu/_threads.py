@@ -39,10 +39,11 @@ _load_tbb()
 
 def _give_compiled_code_a_way_to_wait() -> None:
     """Tell LLVM where the system's call is under our own name, before cached code is loaded."""
-    library, name = ctypes.CDLL(None), "sched_yield"
     if sys.platform == "win32":
-        library, name = ctypes.WinDLL("kernel32"), "SwitchToThread"
-    llvm.add_symbol(GIVE_WAY, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+        function = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    llvm.add_symbol(GIVE_WAY, ctypes.cast(function, ctypes.c_void_p).value)
 
 
 _give_compiled_code_a_way_to_wait()
