@@ -113,10 +113,11 @@ def gradient_check(
     session = trainer._open(X, y, sample_weight, batch_size=X.shape[0])
     _, gradients = session.loss_and_gradients(np.arange(X.shape[0]))
     activations = [layer.activation for layer in model.layers]
+    loss_now = session.evaluation(X, y, sample_weight)
 
     def value() -> float:
         session.set_parameters(weights)
-        return session.evaluate(X, y, sample_weight)
+        return loss_now()
 
     errors, worst, skipped = {}, {}, 0
     for name, array, gradient in zip(parameter_names(len(weights)), weights, gradients, strict=True):

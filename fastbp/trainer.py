@@ -294,9 +294,10 @@ class Trainer:
                 learning_rate=self.learning_rate,
                 backend=self.backend,
             )
+        validation_loss = None if validation is None else session.evaluation(*validation)
         link = self.model.link
         self.model.link, self._stop = self._link, False
-        history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
+        history = History(["loss", *([] if validation_loss is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
         try:
             for listener in listeners:
@@ -307,8 +308,8 @@ class Trainer:
                     rows = rows[self._rng.permutation(len(rows))]
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
                 run.hand_over()
-                if validation is not None:
-                    logs["val_loss"] = session.evaluate(*validation)
+                if validation_loss is not None:
+                    logs["val_loss"] = validation_loss()
                 history.append(logs)
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)

@@ -115,7 +115,7 @@ for dtype, (form, change) in itertools.product(("float32", "float64"), FORMS.ite
             session.train(order.astype(np.intp, copy=False), change(np.full(-(-len(order) // 30), 0.01)))
         value, gradients = session.loss_and_gradients(np.arange(30))
         session.apply_gradients([change(g) for g in gradients], 0.01, 30)
-        session.evaluate(change(X), change(y), weight)
+        session.evaluation(change(X), change(y), weight)()
         get_backend("cpu").predict(network, session.get_parameters(), change(X), n_threads=n_threads)
 big = np.zeros((4000, 60), dtype)
 for n_threads in (1, 2):

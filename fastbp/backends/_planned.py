@@ -174,17 +174,21 @@ class PlannedSession(Session):
         )
         self._step += 1
 
-    def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
-        n_rows = X.shape[0]
-        plan, buffers = _prediction(
-            self._kernels, self._network, self._buffers.parameters, X, self._n_threads, **loss_codes(self._loss)
-        )
-        losses, n_threads = np.empty(n_rows), plan.shares.shape[1] - 1
-        data, targets = as_rows(X), as_targets(y, sample_weight, X.dtype, self._loss)
-        for rows in schedule.blocks(self._network.widths, n_rows, X.dtype.itemsize, density(X)):
-            order = read_only(np.arange(rows.start, rows.stop))
-            self._kernels.evaluate_rows(losses[rows], plan, buffers, data, targets, order, n_threads=n_threads)
-        return float(losses.sum() / (n_rows if sample_weight is None else np.sum(sample_weight, dtype=float)))
+    def evaluation(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Callable[[], float]:
+        rows = _Rows(self._kernels, self._network, X, self._n_threads, **loss_codes(self._loss))
+        buffers = rows.buffers._replace(parameters=self._buffers.parameters)
+        targets = as_targets(y, sample_weight, X.dtype, self._loss)
+        losses = np.empty(X.shape[0])
+        total = X.shape[0] if sample_weight is None else np.sum(sample_weight, dtype=float)
+
+        def loss() -> float:
+            for here, order in rows.blocks:
+                self._kernels.evaluate_rows(
+                    losses[here], rows.plan, buffers, rows.data, targets, order, n_threads=rows.n_threads
+                )
+            return float(losses.sum() / total)
+
+        return loss
 
     def get_parameters(self) -> list[Array]:
         return layout.unpack(self._buffers.parameters, self._plan.table, self._lanes)
@@ -221,25 +225,33 @@ class PlannedSession(Session):
         return bool(np.isfinite(self._buffers.parameters).all())
 
 
-def _prediction(
-    kernels: Kernels, network: Network, parameters: Array | None, X: Matrix, n_threads: int, **codes: int
-) -> tuple[layout.Plan, layout.Buffers]:
-    """Plan and workspace for the rows of X; the layout of parameters does not depend on their number."""
-    plan, work_size = schedule.prediction_plan(
-        network.widths,
-        network.activations,
-        dtype=network.dtype,
-        lanes=kernels.lanes(network),
-        n_rows=X.shape[0],
-        n_threads=n_threads,
-        density=density(X),
-        **codes,
-    )
-    if parameters is None:
-        parameters = layout.aligned_zeros(int(plan.header[layout.N_PARAMETERS]), network.dtype)
-    work = layout.aligned_zeros(work_size, network.dtype)
-    none = np.zeros(0, network.dtype)
-    return plan, layout.Buffers(parameters, none, work, np.zeros(int(plan.header[layout.BATCH])))
+class _Rows:
+    """Rows that are not trained on: the plan and the workspace for them, and the runs that they are gone through in.
+
+    The layout of parameters is that of training: it does not depend on the number of rows.
+    """
+
+    def __init__(self, kernels: Kernels, network: Network, X: Matrix, n_threads: int, **codes: int) -> None:
+        n_rows, part = X.shape[0], density(X)
+        self.lanes = kernels.lanes(network)
+        self.plan, work_size = schedule.prediction_plan(
+            network.widths,
+            network.activations,
+            dtype=network.dtype,
+            lanes=self.lanes,
+            n_rows=n_rows,
+            n_threads=n_threads,
+            density=part,
+            **codes,
+        )
+        self.data, self.n_threads = as_rows(X), self.plan.shares.shape[1] - 1
+        none = np.zeros(0, network.dtype)
+        work = layout.aligned_zeros(work_size, network.dtype)
+        self.buffers = layout.Buffers(none, none, work, np.zeros(int(self.plan.header[layout.BATCH])))
+        self.blocks = [
+            (here, read_only(np.arange(here.start, here.stop)))
+            for here in schedule.blocks(network.widths, n_rows, X.dtype.itemsize, part)
+        ]
 
 
 def _predict_few(kernels: Kernels, network: Network, parameters: list[Array], X: Array) -> Array:
@@ -257,21 +269,25 @@ def _predict_few(kernels: Kernels, network: Network, parameters: list[Array], X:
     return np.ascontiguousarray(A.reshape(n_rows, lda)[:, : network.widths[-1]])
 
 
-def _predict(
-    kernels: Kernels, network: Network, parameters: list[Array], X: Matrix, raw: bool, n_threads: int
-) -> Array:
+def _predictor(
+    kernels: Kernels, network: Network, X: Matrix, raw: bool, n_threads: int
+) -> Callable[[list[Array]], Array]:
     if raw:
         network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
     if X.shape[0] <= FEW_ROWS and isinstance(X, np.ndarray):
-        return _predict_few(kernels, network, parameters, X)
-    plan, buffers = _prediction(kernels, network, None, X, n_threads)
-    layout.pack(parameters, buffers.parameters, plan.table, kernels.lanes(network))
-    out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
-    data, n_threads = as_rows(X), plan.shares.shape[1] - 1
-    for rows in schedule.blocks(network.widths, X.shape[0], X.dtype.itemsize, density(X)):
-        order = read_only(np.arange(rows.start, rows.stop))
-        kernels.predict_rows(out[rows].reshape(-1), plan, buffers, data, order, n_threads=n_threads)
-    return out
+        return lambda parameters: _predict_few(kernels, network, parameters, X)
+    rows = _Rows(kernels, network, X, n_threads)
+    size = int(rows.plan.header[layout.N_PARAMETERS])
+    buffers = rows.buffers._replace(parameters=layout.aligned_zeros(size, network.dtype))
+
+    def predict(parameters: list[Array]) -> Array:
+        layout.pack(parameters, buffers.parameters, rows.plan.table, rows.lanes)
+        out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
+        for here, order in rows.blocks:
+            kernels.predict_rows(out[here].reshape(-1), rows.plan, buffers, rows.data, order, n_threads=rows.n_threads)
+        return out
+
+    return predict
 
 
 class PlannedBackend(Backend):
@@ -298,13 +314,7 @@ class PlannedBackend(Backend):
             parameters=parameters, batch_size=batch_size, sample_weight=sample_weight, n_threads=n_threads,
         )  # fmt: skip
 
-    def predict(
-        self,
-        network: Network,
-        parameters: list[Array],
-        X: Matrix,
-        *,
-        raw: bool = False,
-        n_threads: int | None = None,
-    ) -> Array:
-        return _predict(self._kernels, network, parameters, X, raw, self._kernels.threads(n_threads))
+    def predictor(
+        self, network: Network, X: Matrix, *, raw: bool = False, n_threads: int | None = None
+    ) -> Callable[[list[Array]], Array]:
+        return _predictor(self._kernels, network, X, raw, self._kernels.threads(n_threads))

@@ -7,6 +7,7 @@ A backend is told about a network as plain data (:class:`Network`, a loss and an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +68,8 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> float:
-        """Mean (or weighted mean) loss on data that is not the training data, without any penalty."""
+    def evaluation(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Callable[[], float]:
+        """What gives, at each call, the present mean (or weighted mean) loss on these rows, without any penalty."""
 
     @abstractmethod
     def loss_and_gradients(self, rows: Array) -> tuple[float, list[Array]]:
@@ -137,13 +138,16 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def predictor(
+        self, network: Network, X: Matrix, *, raw: bool = False, n_threads: int | None = None
+    ) -> Callable[[list[Array]], Array]:
+        """What gives, for parameters, the outputs for X, (n_samples, n_outputs); before the link where ``raw``.
+
+        Whoever predicts the same rows after each epoch keeps it: what X needs is laid out once.
+        """
+
     def predict(
-        self,
-        network: Network,
-        parameters: list[Array],
-        X: Matrix,
-        *,
-        raw: bool = False,
-        n_threads: int | None = None,
+        self, network: Network, parameters: list[Array], X: Matrix, *, raw: bool = False, n_threads: int | None = None
     ) -> Array:
-        """Outputs for X, shape (n_samples, n_outputs), after the link, or before it where ``raw``."""
+        """The same, once."""
+        return self.predictor(network, X, raw=raw, n_threads=n_threads)(parameters)

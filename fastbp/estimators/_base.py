@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Self
 
@@ -77,8 +77,12 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         """Predictions from the network's outputs."""
 
     @abstractmethod
-    def _score_function(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        """The score that early stopping goes by without ``scoring``."""
+    def _outputs_score(self, held_out: Rows, state: dict[str, Any]) -> Callable[[Array], float]:
+        """The score of outputs for these rows that early stopping goes by without ``scoring``.
+
+        The value that scikit-learn's metric has for predictions, without its validation: 0.8 of the 2.6 ms that an
+        epoch of digits took.
+        """
 
     # -----------------------------------------------------------------------------------------------------------------
     # Fitting
@@ -257,7 +261,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 # multilabel and multioutput targets are not stratified
                 stratify = is_classifier(self) and rows.y.shape[1] == 1
                 rows, held_out = split(rows, self.validation_fraction, trainer._rng, stratify)
-            score = self._score(held_out, scoring_rows, state)
+            score = self._score(model, held_out, scoring_rows, state)
         n_samples = rows.X.shape[0]
         batch_size = min(200, n_samples) if self.batch_size == "auto" else self.batch_size
         if batch_size > n_samples:
@@ -284,22 +288,21 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             warnings.warn("Training interrupted by user.", stacklevel=5)
         progress.finish(trainer)
 
-    def _score(self, held_out: Rows, given: Any, state: dict[str, Any]) -> Score | None:
+    def _score(self, model: Sequential, held_out: Rows, given: Any, state: dict[str, Any]) -> Score | None:
         """What early stopping scores the validation rows with; None for their loss."""
         if self.scoring == "loss":
             return None
         if self.scoring is not None:
             X, y = (held_out.X, self._decode(held_out.y, state)) if given is None else given
             return scored_by(self, self.scoring, X, y, held_out.weights)
-        y = self._decode(held_out.y, state)
+        predict = get_backend("cpu").predictor(model._network, held_out.X, n_threads=self._n_threads)
+        score = self._outputs_score(held_out, state)
 
-        def score(model: Sequential, attributes: dict[str, Any]) -> float:
-            outputs = get_backend("cpu").predict(model._network, model._weights, held_out.X, n_threads=self._n_threads)
-            if not np.isfinite(outputs).all():
-                return float("nan")
-            return float(self._score_function(y, self._predictions(outputs, state), held_out.weights))
+        def score_now(model: Sequential, attributes: dict[str, Any]) -> float:
+            outputs = predict(model._weights)
+            return score(outputs) if np.isfinite(outputs).all() else float("nan")
 
-        return score
+        return score_now
 
     # -----------------------------------------------------------------------------------------------------------------
     # Prediction

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from fastbp._validation import Array
 from fastbp.estimators._base import SPARSE, BaseMLP
 from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
-from fastbp.estimators._rows import class_weights, weighted
+from fastbp.estimators._rows import Rows, class_weights, weighted
 from fastbp.losses import Loss
 
 
@@ -69,15 +69,32 @@ class ClassTargets(BaseMLP):
             return binarizer.transform(y).astype(bool)
         raise ValueError(f"y_val has classes {unknown} that are not among {binarizer.classes_}")
 
+    @staticmethod
+    def _choices(outputs: Array, binarizer: Any) -> Array:
+        """Codes of the classes, or the labels, that outputs stand for: the most probable one, or all above one half."""
+        if isinstance(binarizer, ClassCodes):
+            return np.column_stack([outputs[:, block].argmax(axis=1) for block in binarizer.blocks])
+        if binarizer.y_type_ == "multiclass":
+            return outputs.argmax(axis=1)
+        labels = (outputs > 0.5).astype(np.intp)
+        if binarizer.y_type_ == "binary":
+            return np.minimum(labels[:, 0], len(binarizer.classes_) - 1)  # there may be one class alone
+        return labels
+
+    @staticmethod
+    def _names(choices: Array, binarizer: Any) -> Array:
+        """The classes that codes stand for."""
+        if isinstance(binarizer, ClassCodes):
+            return binarizer.inverse_transform(choices)
+        return choices if choices.ndim == 2 else binarizer.classes_[choices]
+
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
-        return state["_label_binarizer"].inverse_transform(y.ravel() if y.shape[1] == 1 else y)
+        binarizer = state["_label_binarizer"]
+        return self._names(y if isinstance(binarizer, ClassCodes) else self._choices(y, binarizer), binarizer)
 
     def _predictions(self, outputs: Array, state: dict[str, Any]) -> Array:
         binarizer = state["_label_binarizer"]
-        if isinstance(binarizer, ClassCodes):
-            codes = [outputs[:, block].argmax(axis=1) for block in binarizer.blocks]
-            return binarizer.inverse_transform(np.column_stack(codes))
-        return self._decode(outputs, state)
+        return self._names(self._choices(outputs, binarizer), binarizer)
 
     def _weights(self, sample_weight: Array | None, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
         if self.class_weight is None:
@@ -114,7 +131,12 @@ class ClassTargets(BaseMLP):
             return y
         return y.argmax(axis=1) if loss.name == "softmax_cross_entropy" else np.ascontiguousarray(y, dtype)
 
-    def _score_function(self, y: Any, predicted: Array, sample_weight: Array | None) -> float:
-        if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
-            return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+    def _outputs_score(self, held_out: Rows, state: dict[str, Any]) -> Callable[[Array], float]:
+        binarizer = state["_label_binarizer"]
+        y = held_out.y if isinstance(binarizer, ClassCodes) else self._choices(held_out.y, binarizer)
+
+        def score(outputs: Array) -> float:
+            right = (self._choices(outputs, binarizer) == y).reshape(len(y), -1).all(axis=1)
+            return float(np.average(right, weights=held_out.weights))
+
+        return score

@@ -83,6 +83,7 @@ def minimize_lbfgs(
     Liu & Nocedal, "On the limited memory BFGS method for large scale optimization", 1989.
     """
     objective, model = _Objective(trainer, data, alpha), trainer.model
+    validation_loss = None if validation is None else objective.session.evaluation(*validation)
     history = History(["loss", *([] if validation is None else ["val_loss"]), "epoch_seconds"])
     since = time.perf_counter()
 
@@ -90,9 +91,9 @@ def minimize_lbfgs(
         nonlocal since
         model._weights = objective.unpacked(intermediate_result.x)
         logs = {"loss": float(intermediate_result.fun), "epoch_seconds": time.perf_counter() - since}
-        if validation is not None:
+        if validation_loss is not None:
             objective.session.set_parameters(model._weights)
-            logs["val_loss"] = objective.session.evaluate(*validation)
+            logs["val_loss"] = validation_loss()
         history.append(logs)
         for listener in listeners:
             listener.on_chunk_end(trainer, len(history.epochs) - 1, 1, logs)

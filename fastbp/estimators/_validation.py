@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
@@ -31,6 +33,41 @@ def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, 
     if parts[1].shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     return Rows(*(*parts[::2], None)[:3]), Rows(*(*parts[1::2], None)[:3])
+
+
+def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
+    """The coefficient of determination R^2 of predictions for targets y, as ``sklearn.metrics.r2_score`` has it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples, n_outputs)
+    weights : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    callable
+        Of predictions of y's shape: the mean over the outputs of 1 - sum(w (y - p)^2) / sum(w (y - mean(y))^2). Where
+        y is constant it is 1 for predictions without an error and 0 for others; of a single row it is NaN.
+    """
+    if len(y) < 2:
+        warnings.warn(
+            "R^2 of a single validation row is not defined: give at least two, or scoring='loss'",
+            UndefinedMetricWarning,
+            stacklevel=6,
+        )
+        return lambda predicted: float("nan")
+    w = 1.0 if weights is None else weights[:, None]
+
+    def score(predicted: Array) -> float:
+        dtype = np.result_type(*(a.dtype for a in (y, predicted, weights) if a is not None and a.dtype.kind == "f"))
+        true = y.astype(dtype, copy=False)
+        errors = (w * (true - predicted) ** 2).sum(axis=0)
+        spread = (w * (true - np.average(true, axis=0, weights=weights)) ** 2).sum(axis=0)
+        constant = spread == 0
+        ratios = errors / np.where(constant, 1, spread)
+        return float(np.mean(np.where(constant, errors == 0, 1 - ratios)))
+
+    return score
 
 
 def scored_by(estimator: Any, scoring: Any, X: Any, y: Any, weights: Array | None) -> Score:

@@ -8,12 +8,14 @@ import numpy as np
 from scipy.special import softmax
 from sklearn import neural_network
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
 
 from fastbp._validation import Array
 from fastbp.estimators._class_targets import ClassTargets
-from fastbp.estimators._codes import ClassCodes
+from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -308,7 +310,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         -------
         float
         """
-        return float(self._score_function(y, self.predict(X), sample_weight))
+        if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
+            return float(np.average((y == self.predict(X)).all(axis=1), weights=sample_weight))
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

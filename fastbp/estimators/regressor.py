@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn import neural_network
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -15,6 +15,8 @@ from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
 from fastbp.estimators._base import SPARSE, BaseMLP
+from fastbp.estimators._rows import Rows
+from fastbp.estimators._validation import determination
 from fastbp.losses import Loss
 
 
@@ -227,5 +229,5 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
     def _targets(self, y: Array, loss: Loss, dtype: Any) -> Array:
         return np.ascontiguousarray(y, dtype)
 
-    def _score_function(self, y: Array, predicted: Array, sample_weight: Array | None) -> float:
-        return r2_score(y, predicted, sample_weight=sample_weight)
+    def _outputs_score(self, held_out: Rows, state: dict[str, Any]) -> Callable[[Array], float]:
+        return determination(held_out.y, held_out.weights)
