@@ -70,7 +70,6 @@ class Case:
 # ---------------------------------------------------------------------------------------------------------------------
 # The loops
 
-_SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 (
     FORWARD, BACKWARD, GRADIENT, SORT, ADAM, SGD, SQUARES, TRANSPOSE, ACTIVATION, DERIVATIVE, SOFTMAX,
     SOFTMAX_DERIVATIVE, SOFTMAX_LOSS, BLOCKS_LOSS, SIGMOID_LOSS, POISSON_LOSS, SQUARED_LOSS,
@@ -78,8 +77,9 @@ _SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
 
 def repeated(function: Callable[..., Any]) -> Any:
-    """A kernel that is compiled again when this file has changed: the cache on disk knows the kernels' files only."""
-    function.__qualname__ = f"{function.__qualname__}_{_SOURCE}"
+    """A kernel that is compiled again when its file has changed: the cache on disk knows the kernels' files only."""
+    source = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest()[:12]
+    function.__qualname__ = f"{function.__qualname__}_{source}"
     return kernel(function)
 
 

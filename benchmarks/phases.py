@@ -19,16 +19,30 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, layers, repeated
 from benchmarks.machine import pin, usable_cpus
 from benchmarks.peak import passes
-from benchmarks.workloads import WORKLOADS, Workload, flop_per_epoch, initial_weights
+from benchmarks.workloads import MOMENTUM, PUBLISHED, SYNTHETIC, WORKLOADS, Workload, flop_per_epoch, initial_weights
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.cpu import step
-from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.activations import activation_forward
 from fastbp.kernels.cpu.simd import unowned, window
-from fastbp.kernels.layout import FAN_OUT, LAYER, SCRATCH, SCRATCH_STRIDE, with_next
+from fastbp.kernels.cpu.sparse import row_values
+from fastbp.kernels.cpu.tiles import gather_rows
+from fastbp.kernels.layout import (
+    ACTIVATION,
+    FAN_IN,
+    GATHERED,
+    GATHERED_LD,
+    LAYER,
+    OUT_LD,
+    RELU,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    with_next,
+)
 from fastbp.losses import Loss
-from fastbp.optimizers import Adam
+from fastbp.optimizers import SGD, Adam
 
 SECONDS = 0.05  # of one measurement; the shortest of five counts
 
@@ -45,51 +59,46 @@ class Phase:
         Of its matrix product; 0 where there is none.
     weights : int
         That it updates.
+    elements : int
+        That it goes through one by one.
     """
 
     name: str
     microseconds: float
     flop: int = 0
     weights: int = 0
+    elements: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The phases, repeated within compiled code
 
 
-@kernel
-def _forward(n_times, layer, n_rows, plan, buffers, X, order):
+@repeated
+def _gather(n_times, n_rows, plan, buffers, X, order):
     plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
+    ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
+    copy = window(buffers.work, plan.header[GATHERED], n_rows * ld)
     for _ in range(n_times):
-        step.layer_forward(layer, 0, 0, n_rows, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
+        gather_rows(copy, ld, row_values(X), n, order, n_rows, n)
 
 
-@kernel
+@repeated
+def _activation(n_times, layer, n_rows, plan, buffers):
+    row = plan.table[layer]
+    A = window(buffers.work, step.outputs(layer, 0, plan), n_rows * row[OUT_LD])
+    for _ in range(n_times):
+        activation_forward(A, row[ACTIVATION])
+
+
+@repeated
 def _loss(n_times, n_rows, plan, buffers, targets, order):
     plan, buffers, targets, order = unowned(plan), unowned(buffers), unowned(targets), unowned(order)
     for _ in range(n_times):
         step.loss_backward(0, 0, n_rows, 1.0 / n_rows, plan, buffers, targets, order)
 
 
-@kernel
-def _deltas(n_times, layer, n_rows, plan, buffers):
-    plan, buffers = unowned(plan), unowned(buffers)
-    for _ in range(n_times):
-        step.layer_backward(layer, 0, 0, n_rows, plan, buffers)
-
-
-@kernel
-def _gradients(n_times, layer, n_rows, plan, buffers, X, order):
-    plan, buffers, X, order = unowned(plan), unowned(buffers), unowned(X), unowned(order)
-    G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
-    for _ in range(n_times):
-        for i in range(plan.items.shape[0]):
-            item = plan.items[i]
-            if item[LAYER] == layer:
-                step.tile_gradient(item, G, 0, n_rows, plan, buffers, X, order, 0)
-
-
-@kernel
+@repeated
 def _update(n_times, layer, plan, buffers, hyper):
     plan, buffers = unowned(plan), unowned(buffers)
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
@@ -120,13 +129,16 @@ def microseconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def _session(workload: Workload, dtype: str, n_threads: int) -> tuple[Any, Any]:
-    """A session that has trained some steps, and rows of one batch."""
-    dims = workload.softmax_dims
-    network = Network(dims, (*["relu"] * (len(dims) - 2), "softmax"), np.dtype(dtype))
+    """A session that has trained an epoch, as an estimator opens it, and the order of rows."""
+    links = {"logistic": "sigmoid_cross_entropy", "softmax": "softmax_cross_entropy", "squared": "half_squared_error"}
+    link = "identity" if workload.loss == "squared" else workload.loss
+    network = Network(workload.dims, (*[workload.activation] * len(workload.hidden), link), np.dtype(dtype))
     X, y = workload.data(dtype)
+    targets = y.astype(np.intp) if link == "softmax" else y.reshape(len(y), -1).astype(dtype)
+    optimizer = Adam() if workload.optimizer == "adam" else SGD(momentum=MOMENTUM)
     session = get_backend("cpu").open(
-        network, Loss("softmax_cross_entropy"), Adam(), X, y.astype(np.intp),
-        parameters=initial_weights(dims, dtype), batch_size=workload.batch, n_threads=n_threads,
+        network, Loss(links[workload.loss]), optimizer, X, targets,
+        parameters=initial_weights(workload.dims, dtype), batch_size=workload.batch, n_threads=n_threads,
     )  # fmt: skip
     rows = np.random.default_rng(0).permutation(len(X))
     session.train(rows, np.full(workload.steps, 1e-3))
@@ -137,23 +149,31 @@ def phases(workload: Workload, dtype: str) -> Iterator[Phase]:
     """The phases of a step, in their order within it."""
     session, rows = _session(workload, dtype, 1)
     plan, buffers, X, n_rows = session._plan, session._buffers, session._X, workload.batch
-    order, dims = with_next(rows[:n_rows]), workload.softmax_dims
-    pairs = list(itertools.pairwise(dims))
-    for l, (fan_in, fan_out) in enumerate(pairs):
-        flop = 2 * n_rows * fan_in * fan_out
-        time_taken = microseconds(_forward, l, n_rows, plan, buffers, X, order)
-        yield Phase(f"forward {l + 1}, {fan_in}x{fan_out}", time_taken, flop)
-    yield Phase("loss", microseconds(_loss, n_rows, plan, buffers, session._targets, order))
-    for l, (fan_in, fan_out) in reversed(list(enumerate(pairs))[1:]):
-        flop = 2 * n_rows * fan_in * fan_out
-        yield Phase(f"deltas {l + 1}, {fan_out}x{fan_in}", microseconds(_deltas, l, n_rows, plan, buffers), flop)
-    for l, (fan_in, fan_out) in enumerate(pairs):
-        flop = 2 * n_rows * fan_in * fan_out
-        time_taken = microseconds(_gradients, l, n_rows, plan, buffers, X, order)
-        yield Phase(f"gradient {l + 1}, {fan_in}x{fan_out}", time_taken, flop)
-    for l, (fan_in, fan_out) in enumerate(pairs):
-        time_taken = microseconds(_update, l, plan, buffers, session._hyper)
-        yield Phase(f"update {l + 1}, {fan_in}x{fan_out}", time_taken, weights=fan_in * fan_out)
+    order = with_next(rows[:n_rows])
+    pairs = list(enumerate(itertools.pairwise(workload.dims)))
+
+    def product(name: str, l: int, what: int, first: int, last: int = 0) -> Phase:
+        taken = microseconds(layers, what, first, last, n_rows, plan, buffers, X, order)
+        return Phase(name, taken, 2 * n_rows * workload.dims[l] * workload.dims[l + 1])
+
+    if plan.header[GATHERED]:
+        yield Phase("gather", microseconds(_gather, n_rows, plan, buffers, X, order))
+    for l, (fan_in, fan_out) in pairs:
+        yield product(f"forward {l + 1}, {fan_in}x{fan_out}", l, FORWARD, l)
+        if l < len(pairs) - 1 and plan.table[l, ACTIVATION] != RELU:  # relu is the product's own work
+            taken = microseconds(_activation, l, n_rows, plan, buffers)
+            yield Phase(f"{workload.activation} {l + 1}", taken, elements=n_rows * fan_out)
+    taken = microseconds(_loss, n_rows, plan, buffers, session._targets, order)
+    yield Phase("loss", taken, elements=n_rows * workload.dims[-1])
+    for l, (fan_in, fan_out) in reversed(pairs[1:]):
+        yield product(f"deltas {l + 1}, {fan_out}x{fan_in}", l, BACKWARD, l)
+    for l, (fan_in, fan_out) in pairs:
+        items = np.flatnonzero(plan.items[:, LAYER] == l)
+        name = f"gradient {l + 1}, {fan_in}x{fan_out}"
+        yield product(name, l, GRADIENT, int(items[0]), int(items[-1]) + 1)
+    for l, (fan_in, fan_out) in pairs:
+        taken = microseconds(_update, l, plan, buffers, session._hyper)
+        yield Phase(f"update {l + 1}, {fan_in}x{fan_out}", taken, weights=fan_in * fan_out)
 
 
 def whole_step(workload: Workload, dtype: str, n_threads: int) -> tuple[float, int]:
@@ -177,20 +197,22 @@ def bound(phase: Phase, share: float) -> str:
     """What a phase waits for, in words."""
     if phase.weights:
         return f"{phase.microseconds * 1e3 / phase.weights:.2f} ns a weight: divisions, roots, and memory where large"
+    if phase.elements:
+        return f"{phase.microseconds * 1e3 / phase.elements:.2f} ns an element: exponentials and logarithms"
     if not phase.flop:
-        return "exponentials and logarithms"
+        return "memory and caches"
     return "the multipliers" if share >= 0.85 else "narrow panels" if share < 0.65 else "loads: caches and addresses"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.phases", description="Where the time of a step goes.")
-    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("workload", choices=[*WORKLOADS, *PUBLISHED])
     parser.add_argument("--threads", type=int, default=len(usable_cpus()), help="of the whole step (default: all)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--quick", action="store_true", help="few batches: to see that it works")
     args = parser.parse_args(argv)
-    workload = WORKLOADS[args.workload].quick() if args.quick else WORKLOADS[args.workload]
+    workload = SYNTHETIC[args.workload].quick() if args.quick else SYNTHETIC[args.workload]
     say = partial(print, flush=True)
     pin(args.threads)
     one, all_of_them = peak(args.dtype, 1), peak(args.dtype, args.threads)
@@ -202,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
         total += phase.microseconds
         rate = f"{gflops:7.1f} {gflops / one:7.0%}" if phase.flop else " " * 15
         say(f"  {phase.name:24s} {phase.microseconds:9.1f} us {rate}  {bound(phase, gflops / one)}")
-    flop = flop_per_epoch(workload.batch, workload.softmax_dims)
+    flop = flop_per_epoch(workload.batch, workload.dims)
     serial, _ = whole_step(workload, args.dtype, 1)
     shared, n_threads = whole_step(workload, args.dtype, args.threads)
 
