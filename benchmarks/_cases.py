@@ -81,7 +81,7 @@ class _Layer:
                 self.run(GRADIENT, i, i + 1, 1)
             else:
                 G = self.tile(item)
-                step.tile_gradient(item, G, 0, self.batch, self.plan, self.buffers, self.X, self.order, 0)
+                step.tile_gradient(item, G, 0, 0, self.batch, self.plan, self.buffers, self.X, self.order, 0)
             tiles_of_all.append(self.tile(item).copy())
         return tiles_of_all
 

@@ -97,7 +97,7 @@ def layers(n_times, what, first, last, n_rows, plan, buffers, X, order):
             sparse.sort_entries(0, X, order)
         else:
             for i in range(first, last):
-                step.tile_gradient(plan.items[i], G, 0, n_rows, plan, buffers, X, order, 0)
+                step.tile_gradient(plan.items[i], G, 0, 0, n_rows, plan, buffers, X, order, 0)
 
 
 @repeated

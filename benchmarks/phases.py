@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from fastbp.kernels.layout import (
     RELU,
     SCRATCH,
     SCRATCH_STRIDE,
+    SHARD,
     with_next,
 )
 from fastbp.losses import Loss
@@ -99,6 +101,15 @@ def _loss(n_times, n_rows, plan, buffers, targets, order):
 
 
 @repeated
+def _sums(n_times, n_shards, plan, buffers):
+    plan, buffers = unowned(plan), unowned(buffers)
+    G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
+    for _ in range(n_times):
+        for i in range(plan.items.shape[0]):
+            step.sum_of_shards(plan.items[i], G, n_shards, plan, buffers)
+
+
+@repeated
 def _update(n_times, layer, plan, buffers, hyper):
     plan, buffers = unowned(plan), unowned(buffers)
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
@@ -148,29 +159,33 @@ def _session(workload: Workload, dtype: str, n_threads: int) -> tuple[Any, Any]:
 def phases(workload: Workload, dtype: str) -> Iterator[Phase]:
     """The phases of a step, in their order within it."""
     session, rows = _session(workload, dtype, 1)
-    plan, buffers, X, n_rows = session._plan, session._buffers, session._X, workload.batch
+    plan, buffers, X = session._plan, session._buffers, session._X
+    n_rows = int(plan.header[SHARD]) or workload.batch
+    parts = workload.batch / n_rows  # what is measured is one shard, the step has so many
     order = with_next(rows[:n_rows])
     pairs = list(enumerate(itertools.pairwise(workload.dims)))
 
     def product(name: str, l: int, what: int, first: int, last: int = 0) -> Phase:
-        taken = microseconds(layers, what, first, last, n_rows, plan, buffers, X, order)
-        return Phase(name, taken, 2 * n_rows * workload.dims[l] * workload.dims[l + 1])
+        taken = parts * microseconds(layers, what, first, last, n_rows, plan, buffers, X, order)
+        return Phase(name, taken, 2 * workload.batch * workload.dims[l] * workload.dims[l + 1])
 
     if plan.header[GATHERED]:
-        yield Phase("gather", microseconds(_gather, n_rows, plan, buffers, X, order))
+        yield Phase("gather", parts * microseconds(_gather, n_rows, plan, buffers, X, order))
     for l, (fan_in, fan_out) in pairs:
         yield product(f"forward {l + 1}, {fan_in}x{fan_out}", l, FORWARD, l)
         if l < len(pairs) - 1 and plan.table[l, ACTIVATION] != RELU:  # relu is the product's own work
-            taken = microseconds(_activation, l, n_rows, plan, buffers)
-            yield Phase(f"{workload.activation} {l + 1}", taken, elements=n_rows * fan_out)
-    taken = microseconds(_loss, n_rows, plan, buffers, session._targets, order)
-    yield Phase("loss", taken, elements=n_rows * workload.dims[-1])
+            taken = parts * microseconds(_activation, l, n_rows, plan, buffers)
+            yield Phase(f"{workload.activation} {l + 1}", taken, elements=workload.batch * fan_out)
+    taken = parts * microseconds(_loss, n_rows, plan, buffers, session._targets, order)
+    yield Phase("loss", taken, elements=workload.batch * workload.dims[-1])
     for l, (fan_in, fan_out) in reversed(pairs[1:]):
         yield product(f"deltas {l + 1}, {fan_out}x{fan_in}", l, BACKWARD, l)
     for l, (fan_in, fan_out) in pairs:
         items = np.flatnonzero(plan.items[:, LAYER] == l)
         name = f"gradient {l + 1}, {fan_in}x{fan_out}"
         yield product(name, l, GRADIENT, int(items[0]), int(items[-1]) + 1)
+    if plan.header[SHARD]:
+        yield Phase("sums of shards", microseconds(_sums, math.ceil(parts), plan, buffers))
     for l, (fan_in, fan_out) in pairs:
         taken = microseconds(_update, l, plan, buffers, session._hyper)
         yield Phase(f"update {l + 1}, {fan_in}x{fan_out}", taken, weights=fan_in * fan_out)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastbp.kernels.layout import FAN_IN, HI, LAYER, LO, TILE_ROWS, Array, Plan
+from fastbp.kernels.layout import BATCH, FAN_IN, HI, LAYER, LO, SHARD, TILE_ROWS, Array, Plan
 
 
 class Csr(NamedTuple):
@@ -27,7 +27,7 @@ class Csr(NamedTuple):
     starts : ndarray of intp, shape (n_samples + 1,)
         Row r is values[starts[r] : starts[r + 1]].
     tiles : ndarray of intp, shape (n_threads, 2)
-        First tile of rows of W1 that thread t updates, and the one after its last.
+        First tile of rows of W1 that thread t updates, and the one after its last; with shards all.
     tile_starts : ndarray of intp, shape (n_threads * (n_tiles + 2),)
         With s its part for thread t, entries s[k] .. s[k + 1] of that thread are of tile k, in the order of the batch;
         overwritten.
@@ -53,7 +53,7 @@ def csr(values: Array, columns: Array, starts: Array, plan: Plan | None = None) 
         tiles, n_tiles, room = np.zeros((0, 2), np.intp), 0, 0
     else:
         tiles, n_tiles = tile_ranges(plan), -(-int(plan.table[0, FAN_IN]) // TILE_ROWS)
-        lengths, batch = np.diff(starts), len(plan.rows)
+        lengths, batch = np.diff(starts), int(plan.header[SHARD] or plan.header[BATCH])
         room = int(
             np.partition(lengths, len(lengths) - batch)[-batch:].sum() if len(lengths) > batch else lengths.sum()
         )
@@ -66,8 +66,11 @@ def csr(values: Array, columns: Array, starts: Array, plan: Plan | None = None) 
 
 
 def tile_ranges(plan: Plan) -> Array:
-    """First tile of rows of W1, and the one after the last, in each thread's share of the update."""
+    """First tile of rows of W1, and the one after the last, whose gradients are each thread's to compute."""
     ranges = np.zeros((plan.shares.shape[1] - 1, 2), np.intp)
+    if plan.header[SHARD]:  # all of a shard's
+        ranges[:, 1] = -(-int(plan.table[0, FAN_IN]) // TILE_ROWS)
+        return ranges
     for t, (a, b) in enumerate(zip(plan.shares[0], plan.shares[0, 1:], strict=False)):
         items = plan.items[a:b]
         mine = items[(items[:, LAYER] == 0) & (items[:, LO] >= 0)]

@@ -9,8 +9,13 @@ A network has four flat buffers, all sized before the first step:
 ``work``        activations, deltas (same offsets, ``DELTAS`` further on), transposed weights, norms, one tile a thread.
 ``row_loss``    the loss of each row of the batch.
 
-Rows of activations are padded to an odd number of cache lines: with a power of two between rows, the rows of one
-column share two of the 64 sets of a first-level cache.
+A large batch of a small network goes in shards of ``SHARD`` rows: each has forward, deltas and a gradient of its own at
+``SHARDS`` in ``work``, laid out as the parameters, and what a tile's update starts from is the sum over the shards, in
+their order. ``work`` then has room for the activations of one shard a thread, and ``row_loss`` holds these rows' losses
+and, after them, the sum of each shard. The shards depend on the batch alone, so no bit depends on the threads.
+
+Rows of activations are padded to an odd number of cache lines where they have more than two: with a power of two
+between rows, the rows of one column share two of the 64 sets of a first-level cache.
 """
 
 from __future__ import annotations
@@ -43,8 +48,8 @@ LAYER, COLUMN, WIDTH, LO, HI = range(5)
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
     LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
-    HEADER_SIZE,
-) = range(20)  # fmt: skip
+    SHARD, SHARDS, HEADER_SIZE,
+) = range(22)  # fmt: skip
 
 # Entries of ``hyper``
 BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
@@ -85,7 +90,7 @@ class Plan(NamedTuple):
         Row 0: items of thread t are shares[0, t] .. shares[0, t + 1]. Row 1: the same for panels of the first layer,
         where the first layer has owners.
     rows : ndarray of intp, shape (batch,)
-        0, 1, 2, ...: the row index of everything but X.
+        0, 1, 2, ...: the row index of everything but X. As long as ``row_loss``: with shards another length.
     crew : ndarray of int64, shape (8 (1 + n_threads),)
         By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
     """
@@ -136,9 +141,12 @@ def padded(n: int, unit: int = GROUP) -> int:
 
 
 def row_stride(n: int, itemsize: int) -> int:
-    """Elements from one row of n activations to the next: whole groups, and an odd number of cache lines."""
+    """Elements from one row of n activations to the next: whole groups, and an odd number of cache lines, or two.
+
+    Of rows of two lines half the first-level cache holds 256, whichever line of them is read.
+    """
     lines = -(-padded(n) * itemsize // CACHE_LINE)
-    return (lines + 1 - lines % 2) * CACHE_LINE // itemsize
+    return (lines if lines <= 2 else lines | 1) * CACHE_LINE // itemsize
 
 
 def panel_columns(n: int, lanes: int) -> list[tuple[int, int]]:
@@ -165,6 +173,7 @@ def plan(
     n_threads: int = 1,
     owners: bool = False,
     gathered: bool = False,
+    shard: int = 0,
     update: bool = True,
     density: float | None = None,
     **codes: int,
@@ -187,6 +196,8 @@ def plan(
         Whether the first layer's forward goes by panels, each with an owner, instead of by rows.
     gathered : bool
         Whether each batch's rows of X are copied to where they lie no power of two apart. Not with owners.
+    shard : int
+        Rows of a shard, a multiple of 4; 0 for none. Not with owners.
     update : bool
         False leaves out the items, for predictions alone.
     density : float, optional
@@ -201,7 +212,8 @@ def plan(
         Elements of the ``work`` buffer.
     """
     itemsize = np.dtype(dtype).itemsize
-    n_layers = len(widths) - 1
+    n_layers, n_shards = len(widths) - 1, -(-batch // shard) if shard else 0
+    room = n_threads * shard or batch  # rows of activations
     table = np.zeros((n_layers, 11), np.int64)
     parameters = out = transposed = norms = 0
     for l, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
@@ -212,7 +224,7 @@ def plan(
         parameters = padded(parameters)
         row[BIAS], parameters = parameters, parameters + padded(fan_out)
         row[OUT_LD] = row_stride(fan_out, itemsize)
-        row[OUT], out = out, out + batch * row[OUT_LD]
+        row[OUT], out = out, out + room * row[OUT_LD]
         row[TRANSPOSED], transposed = transposed, transposed + (padded(fan_in) * padded(fan_out) if l else 0)
         row[NORM], norms = norms, norms + -(-fan_in // TILE_ROWS) * padded(fan_out)
         row[ACTIVATION] = ACTIVATIONS[activations[l]]
@@ -225,7 +237,7 @@ def plan(
         header[SECOND_SLOT], position = position, position + padded(batch * int(table[0, OUT_LD]))
     if gathered:  # never at 0, which stands for none
         header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
-        position += padded(batch * int(header[GATHERED_LD]))
+        position += padded(room * int(header[GATHERED_LD]))
     table[:, TRANSPOSED] += position
     position += transposed
     table[:, NORM] += position
@@ -236,6 +248,7 @@ def plan(
     # one more cache line apart than the tile is long: threads never write to one line
     header[SCRATCH], header[SCRATCH_STRIDE] = padded(position, 64), padded(TILE_ROWS * 2 * lanes + 64, 64)
     position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
+    header[SHARD], header[SHARDS], position = shard, padded(position), padded(position) + n_shards * parameters
     for name, code in codes.items():
         header[globals()[name.upper()]] = code
 
@@ -243,7 +256,7 @@ def plan(
     if update:
         items, shares = _items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(8 * (1 + n_threads), np.int64)
-    return Plan(header, table, items, shares, np.arange(batch, dtype=np.intp), crew), position
+    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
 
 
 def _items(
@@ -336,7 +349,7 @@ def imbalance(plan: Plan) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Dense arrays in and out
+# Arrays as kernels take them
 
 
 def aligned_zeros(n: int, dtype: Any) -> Array:
@@ -350,50 +363,3 @@ def aligned_zeros(n: int, dtype: Any) -> Array:
 def with_next(order: Array) -> Array:
     """The order of rows as ``train_steps`` takes it: behind it ``AHEAD`` entries whose rows are asked for, not used."""
     return np.concatenate([order, np.repeat(order[:1], AHEAD)])
-
-
-def weight_panels(parameters: Array, row: Array, lanes: int) -> list[Array]:
-    """Views of the panels of one layer's W, each (fan_in, width)."""
-    fan_in, start, rows = int(row[FAN_IN]), int(row[WEIGHTS]), int(row[PANEL_ROWS])
-    return [
-        parameters[start + column * rows :][: fan_in * width].reshape(fan_in, width)
-        for column, width in panel_columns(int(row[FAN_OUT]), lanes)
-    ]
-
-
-def bias_view(parameters: Array, row: Array) -> Array:
-    """View of one layer's bias, (fan_out,)."""
-    return parameters[int(row[BIAS]) :][: int(row[FAN_OUT])]
-
-
-def unpack(parameters: Array, table: Array, lanes: int) -> list[Array]:
-    """Copies of W1, b1, W2, b2, ... from a flat buffer."""
-    arrays = []
-    for row in table:
-        W = np.concatenate(weight_panels(parameters, row, lanes), axis=1)[:, : row[FAN_OUT]]
-        arrays += [np.ascontiguousarray(W), bias_view(parameters, row).copy()]
-    return arrays
-
-
-def pack(arrays: list[Array], parameters: Array, table: Array, lanes: int) -> None:
-    """Write W1, b1, W2, b2, ... into a flat buffer; padding is left as it is."""
-    for row, W, b in zip(table, arrays[::2], arrays[1::2], strict=True):
-        fan_out = int(row[FAN_OUT])
-        for (column, width), panel in zip(
-            panel_columns(fan_out, lanes), weight_panels(parameters, row, lanes), strict=True
-        ):
-            used = min(width, fan_out - column)
-            panel[:, :used] = W[:, column : column + used]
-        bias_view(parameters, row)[:] = b
-
-
-def pack_transposed(parameters: Array, work: Array, table: Array, lanes: int) -> None:
-    """Write the transposed copies of W2, W3, ..., which the deltas read."""
-    for row in table[1:]:
-        fan_in, fan_out = int(row[FAN_IN]), int(row[FAN_OUT])
-        W = np.concatenate(weight_panels(parameters, row, lanes), axis=1)[:, :fan_out]
-        for column, width in panel_columns(fan_in, lanes):
-            start = int(row[TRANSPOSED]) + column * int(row[TRANSPOSED_ROWS])
-            used = min(width, fan_in - column)
-            panel = work[start : start + fan_out * width].reshape(fan_out, width)
-            panel[:, :used] = W[column : column + used].T

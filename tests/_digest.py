@@ -31,6 +31,7 @@ from fastbp.optimizers import SGD, Adam
 
 N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
+LARGE = 2100  # a batch that goes in shards
 HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))
 LOSSES = {
     "softmax_cross_entropy": ("softmax", 5),
@@ -60,13 +61,13 @@ def digest(arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=None, dense=False):
+def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=None, dense=False, shard=0):
     """Digest of weights, moments and losses after one epoch on a plan as asked; ``dense`` for a sparse X filled up."""
     link, n_outputs = LOSSES[loss]
     widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
     net = Net(
         widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
-        density=density, **OPTIMIZERS[optimizer],
+        density=density, shard=shard, **OPTIMIZERS[optimizer],
     )  # fmt: skip
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
@@ -83,17 +84,19 @@ def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=No
     return digest(arrays)
 
 
-def by_backend(n_threads, dtype, optimizer):
+def by_backend(n_threads, dtype, optimizer, batch):
     """Digest of weights, moments and losses of a session, and how many threads the cost model gave it."""
     network = Network((N_FEATURES, 201, 33, 5), ("relu", "tanh", "softmax"), np.dtype(dtype))
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(350, N_FEATURES)).astype(dtype), rng.integers(0, 5, 350).astype(np.intp)
+    n_rows = 3 * batch + batch // 2
+    X, y = rng.normal(size=(n_rows, N_FEATURES)).astype(dtype), rng.integers(0, 5, n_rows).astype(np.intp)
     session = get_backend("cpu").open(
         network, Loss("softmax_cross_entropy"), optimizer, X, y,
         parameters=[(0.1 * rng.normal(size=shape)).astype(dtype) for shape in network.shapes],
-        batch_size=100, n_threads=n_threads,
+        batch_size=batch, n_threads=n_threads,
     )  # fmt: skip
-    losses = session.train(rng.permutation(350).astype(np.intp), np.full(4, 0.01))
+    assert (session._plan.header[layout.SHARD] > 0) == (batch == LARGE)
+    losses = session.train(rng.permutation(n_rows).astype(np.intp), np.full(4, 0.01))
     state = session.get_optimizer_state()
     return digest([*session.get_parameters(), *state["first"], *state["second"], losses]), session._threads
 
@@ -129,9 +132,13 @@ def main():
         "sparse": trained("serial", 3, False, *arguments, density=0.2),
         "dense": trained("serial", 1, False, *arguments, density=0.2, dense=True),
     }
-    for dtype, optimizer in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9))):
-        runs = {n_threads: by_backend(n_threads, dtype, optimizer) for n_threads in (1, 2)}
-        backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__}"] = runs
+    cases["float32 | sparse in shards"] = {
+        "sparse": trained("serial", 3, False, *arguments, density=0.2, shard=12),
+        "dense": trained("serial", 2, False, *arguments, density=0.2, dense=True, shard=12),
+    }
+    for dtype, optimizer, batch in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9)), (100, LARGE)):
+        runs = {n_threads: by_backend(n_threads, dtype, optimizer, batch) for n_threads in (1, 2)}
+        backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
     blocks = [of_blocks(dtype) for dtype in DTYPES]

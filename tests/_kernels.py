@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from fastbp.kernels import layout
+from fastbp.kernels import layout, packing
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.csr import csr
 
@@ -81,21 +81,21 @@ class Net:
 
     def __init__(
         self, widths, activations, dtype, *, batch, n_rows, loss, n_threads=1, owners=False, weighted=False, seed=0,
-        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, gathered=False, blocks=(), **codes,
+        hyper=(0.9, 0.99, 1e-8, 0.0), density=None, gathered=False, shard=0, blocks=(), **codes,
     ):  # fmt: skip
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
         codes["loss"] = layout.LOSSES[loss]
         self.plan, work_size = layout.plan(
             widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners,
-            density=density, gathered=gathered, **codes,
+            density=density, gathered=gathered, shard=shard, **codes,
         )  # fmt: skip
         size = int(self.plan.header[layout.N_PARAMETERS])
         self.buffers = layout.Buffers(
             layout.aligned_zeros(size, dtype),
             layout.aligned_zeros(2 * size, dtype),
             layout.aligned_zeros(work_size, dtype),
-            np.zeros(batch),
+            np.zeros(len(self.plan.rows)),
         )
         arrays = []
         for fan_in, fan_out in itertools.pairwise(widths):
@@ -125,13 +125,13 @@ class Net:
         self.hyper = np.array(hyper)
 
     def pack(self, arrays):
-        layout.pack(arrays, self.buffers.parameters, self.plan.table, self.lanes)
-        layout.pack_transposed(self.buffers.parameters, self.buffers.work, self.plan.table, self.lanes)
+        packing.pack(arrays, self.buffers.parameters, self.plan.table, self.lanes)
+        packing.pack_transposed(self.buffers.parameters, self.buffers.work, self.plan.table, self.lanes)
 
     def unpack(self, moment=None):
         size = int(self.plan.header[layout.N_PARAMETERS])
         flat = self.buffers.parameters if moment is None else self.buffers.moments[moment * size :][:size]
-        return layout.unpack(flat, self.plan.table, self.lanes)
+        return packing.unpack(flat, self.plan.table, self.lanes)
 
     def copy(self):
         """The same network with buffers of its own."""
@@ -146,8 +146,13 @@ class Net:
         yield "parameters", self.buffers.parameters
         yield "first moment", self.buffers.moments[: header[layout.N_PARAMETERS]]
         yield "second moment", self.buffers.moments[header[layout.N_PARAMETERS] :]
-        yield "row loss", self.buffers.row_loss
-        for l, row in enumerate(table):
+        if header[layout.SHARD]:  # which thread has held which rows is nobody's concern
+            room, size = (self.plan.shares.shape[1] - 1) * header[layout.SHARD], header[layout.N_PARAMETERS]
+            yield "shards' losses", self.buffers.row_loss[room:]
+            yield "shards' gradients", work[header[layout.SHARDS] :][: (len(self.buffers.row_loss) - room) * size]
+        else:
+            yield "row loss", self.buffers.row_loss
+        for l, row in enumerate([] if header[layout.SHARD] else table):
             starts = {"outputs": row[layout.OUT], "deltas": header[layout.DELTAS] + row[layout.OUT]}
             if l == 0 and header[layout.OWNERS]:
                 starts["outputs of slot 1"] = header[layout.SECOND_SLOT]
@@ -158,6 +163,7 @@ class Net:
             for name, start in starts.items():
                 Z = work[start : start + self.batch * row[layout.OUT_LD]].reshape(self.batch, -1)
                 yield f"{name} of layer {l}", Z[:, : row[layout.FAN_OUT]]
+        for l, row in enumerate(table):
             if l > 0:
                 size = layout.padded(int(row[layout.FAN_IN])) * row[layout.TRANSPOSED_ROWS]
                 yield f"transposed copy of layer {l}", work[row[layout.TRANSPOSED] :][:size]

@@ -8,7 +8,7 @@ from _kernels import DTYPES, few, lanes, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.kernels import layout, schedule
+from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.layout import BATCH, BIAS, DELTAS, FAN_IN, FAN_OUT, GROUP, LO, OUT, OUT_LD, OWNERS, PANEL_ROWS
 
 LANES = [2, 4, 8, 16]
@@ -91,10 +91,10 @@ def test_no_two_parameters_share_a_place(widths, dtype, n_lanes):
 
 @given(st.integers(1, 5000), st.sampled_from([4, 8]))
 @few(200)
-def test_rows_are_an_odd_number_of_cache_lines(n, itemsize):
+def test_rows_are_an_odd_number_of_cache_lines_or_two(n, itemsize):
     stride = layout.row_stride(n, itemsize)
     lines, rest = divmod(stride * itemsize, layout.CACHE_LINE)
-    assert rest == 0 and lines % 2 == 1
+    assert rest == 0 and (lines % 2 == 1 or lines == 2)
     assert layout.padded(n) <= stride <= layout.padded(n) + 2 * layout.CACHE_LINE // itemsize
 
 
@@ -138,7 +138,7 @@ def updates(plan, items):
 def test_items_update_each_parameter_once(widths, n_threads, owners, batch, n_lanes):
     plan, _ = planned(widths, n_threads=n_threads, owners=owners, batch=batch, n_lanes=n_lanes)
     count = updates(plan, plan.items)
-    for part in layout.unpack(count, plan.table, n_lanes):
+    for part in packing.unpack(count, plan.table, n_lanes):
         assert (part == 1).all()
     assert count.max() == 1  # nor is padding updated twice
     # rows of padding belong to nobody: they stay zero
@@ -226,13 +226,13 @@ def test_what_is_packed_comes_out_again(widths, dtype, n_lanes, seed):
     arrays = []
     for fan_in, fan_out in itertools.pairwise(widths):
         arrays += [rng.uniform(1, 2, (fan_in, fan_out)).astype(dtype), rng.uniform(1, 2, fan_out).astype(dtype)]
-    layout.pack(arrays, parameters, plan.table, n_lanes)
-    for got, want in zip(layout.unpack(parameters, plan.table, n_lanes), arrays, strict=True):
+    packing.pack(arrays, parameters, plan.table, n_lanes)
+    for got, want in zip(packing.unpack(parameters, plan.table, n_lanes), arrays, strict=True):
         np.testing.assert_array_equal(got, want)
         assert got.dtype == dtype and got.flags.c_contiguous and not np.shares_memory(got, parameters)
     assert np.count_nonzero(parameters) == sum(array.size for array in arrays)  # padding stays zero
     work = layout.aligned_zeros(work_size, dtype)
-    layout.pack_transposed(parameters, work, plan.table, n_lanes)
+    packing.pack_transposed(parameters, work, plan.table, n_lanes)
     for row, W in zip(plan.table[1:], arrays[2::2], strict=True):
         for column, width in layout.panel_columns(int(row[FAN_IN]), n_lanes):
             panel = work[row[layout.TRANSPOSED] + column * row[layout.TRANSPOSED_ROWS] :]
@@ -286,6 +286,36 @@ def test_rows_a_power_of_two_apart_are_gathered_for_a_wide_layer(widths, dtype, 
         header = plan.header
         assert (header[layout.GATHERED] > 0, bool(header[OWNERS] and gathered)) == (gathered, False)
         assert not gathered or header[layout.GATHERED_LD] == layout.row_stride(widths[0], np.dtype(dtype).itemsize)
+
+
+def test_large_batches_of_small_networks_go_in_shards():
+    def shard(widths, batch, n_threads=2, **options):
+        plan, _ = schedule.training_plan(
+            widths, ("relu",) * (len(widths) - 1), dtype=np.float32, lanes=lanes(np.float32), batch=batch,
+            n_threads=n_threads, **options,
+        )  # fmt: skip
+        size = int(plan.header[layout.SHARD])
+        assert not (size and (plan.header[OWNERS] or (plan.shares.shape[1] - 1) * size > batch))  # no idle threads
+        return size
+
+    small = (64, 100, 10)
+    assert [shard(small, batch) for batch in (200, 2047, 2048, 4096, 4100, 10_000)] == [0, 0, 128, 256, 132, 160]
+    for n_threads in (1, 3, 64):  # another size would be another order of sums
+        assert shard(small, 10_000, n_threads) == 160
+    assert shard((512, 1024, 1024, 100), 4096) == 0  # gradients of 1.7 million weights for each shard
+    assert shard(small, 4096, density=0.1) == 256  # the bits of the dense matrix
+
+
+@given(networks, st.integers(1, 10**6))
+@few(200)
+def test_shards_take_no_more_memory_than_they_save(widths, batch):
+    size = schedule.shard_rows(widths, batch)
+    assert size % 4 == 0 and size <= 256
+    if size:
+        n_shards = -(-batch // size)
+        assert 16 * size >= 2048 or batch < 2048
+        weights = sum(a * b + b for a, b in itertools.pairwise(widths))
+        assert n_shards * weights <= 2 * batch * sum(widths[1:])
 
 
 def test_no_owners_where_their_shares_would_be_uneven():

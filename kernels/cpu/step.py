@@ -6,11 +6,15 @@ A step has two regions, and threads meet only at their ends (``crew.py``):
 2. tiles: dW = A^T delta for one tile of W and the optimizer on that tile while it is in the first-level cache: no
    gradient array, no reduction. The bias is a tile of one row, the sum of the deltas.
 
+A large batch of a small network goes in shards: region 1 goes on to the gradients of a shard, while its activations are
+in the second-level cache, and region 2 starts from the sums over the shards.
+
 Where the first layer is wide, its panels have owners: a thread that alone reads and updates some columns of W1 and
 their moments, in its own second-level cache. The forward of the first layer for step s + 1 then goes by panels too,
 and joins the tiles of step s in one region.
 
-Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
+Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them. lo .. hi
+are rows of the workspace, and ``order`` has the rows of X that go through them.
 """
 
 import numpy as np
@@ -60,6 +64,8 @@ from fastbp.kernels.layout import (
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
+    SHARD,
+    SHARDS,
     SIGMOID_CROSS_ENTROPY,
     SOFTMAX,
     SOFTMAX_CROSS_ENTROPY,
@@ -70,6 +76,8 @@ from fastbp.kernels.layout import (
     WIDTH,
     ZEROS,
 )
+
+WHOLE, SUMS = -1, -2  # what ``tiles_step`` does, beside the number of a shard
 
 
 @kernel
@@ -85,10 +93,9 @@ def outputs(layer, slot, plan):
 
 @kernel.inlined
 def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
-    """A_l = f(A_{l-1} W + b) for rows lo .. hi of the batch and ``count`` columns from ``first``.
+    """A_l = f(A_{l-1} W + b) for rows lo .. hi and ``count`` columns from ``first``.
 
-    Z and A share one place. ``order`` maps rows of the batch to rows of X. A softmax is left to the loss or to
-    ``output_forward``.
+    Z and A share one place. A softmax is left to the loss or to ``output_forward``.
     """
     row, work, parameters = plan.table[layer], buffers.work, buffers.parameters
     ld = row[OUT_LD]
@@ -97,7 +104,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     if layer == 0 and plan.header[GATHERED] > 0:
         A, lda, index = window(work, plan.header[GATHERED], 0), plan.header[GATHERED_LD], window(plan.rows, lo, 0)
     elif layer == 0:
-        A, lda, index = row_values(X), row[FAN_IN], window(order, lo, 0)
+        A, lda, index = row_values(X), row[FAN_IN], window(order, 0, 0)
     else:
         below = plan.table[layer - 1]
         A, lda, index = window(work, outputs(layer - 1, slot, plan), 0), below[OUT_LD], window(plan.rows, lo, 0)
@@ -110,7 +117,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
 
 @kernel.inlined
 def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
-    """Forward from layer ``first`` for rows lo .. hi of the batch; the output activation is left to the loss."""
+    """Forward from layer ``first`` for rows lo .. hi; the output activation is left to the loss."""
     n_layers = plan.header[N_LAYERS]
     for layer in range(first, n_layers):
         row = plan.table[layer]
@@ -123,13 +130,13 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
 
 @kernel.inlined
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
-    """Loss of rows lo .. hi of the batch, and the last layer's dZ."""
+    """Loss of rows lo .. hi, and the last layer's dZ."""
     header, work = plan.header, buffers.work
     row = plan.table[header[N_LAYERS] - 1]
     ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
     Z = window(work, outputs(header[N_LAYERS] - 1, slot, plan) + lo * ld, m * ld)
     dZ = window(work, header[DELTAS] + row[OUT] + lo * ld, m * ld)
-    losses, index = window(buffers.row_loss, lo, m), window(order, lo, m)
+    losses, index = window(buffers.row_loss, lo, m), window(order, 0, m)
     labels = window(targets.labels, 0, targets.labels.shape[0])
     values = window(targets.values, 0, targets.values.shape[0])
     weights = window(targets.weights, 0, targets.weights.shape[0])
@@ -152,7 +159,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
 
 @kernel.inlined
 def layer_backward(layer, slot, lo, hi, plan, buffers):
-    """delta_{l-1} = (delta_l W^T) f'(A_{l-1}) for rows lo .. hi of the batch."""
+    """delta_{l-1} = (delta_l W^T) f'(A_{l-1}) for rows lo .. hi."""
     row, below, work = plan.table[layer], plan.table[layer - 1], buffers.work
     deltas, ld = plan.header[DELTAS], below[OUT_LD]
     C = window(work, deltas + below[OUT] + lo * ld, (hi - lo) * ld)
@@ -167,13 +174,11 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
 
 @kernel.inlined
 def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
-    """Region 1: forward, loss and deltas for rows lo .. hi of the batch. No other row is read."""
-    if hi <= lo:
-        return
+    """Forward, loss and deltas for rows lo .. hi. No other row is read."""
     if plan.header[GATHERED] > 0:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
         copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
-        gather_rows(copy, ld, row_values(X), n, window(order, lo, hi - lo), hi - lo, n)
+        gather_rows(copy, ld, row_values(X), n, order, hi - lo, n)
     forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
@@ -195,15 +200,15 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 
 
 @kernel.inlined
-def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
-    """G = the item's tile of dW = A^T delta, or of db = sum of delta; delta is averaged over the batch already.
+def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
+    """G = the item's tile of dW = A^T delta, or of db = sum of delta, over rows lo .. hi.
 
-    A sparse X has been sorted for thread t.
+    delta is averaged over the batch already. A sparse X has been sorted for thread t.
     """
     header, work, layer = plan.header, buffers.work, item[LAYER]
-    row, m = plan.table[layer], item[HI] - item[LO]
+    row, m, n_rows = plan.table[layer], item[HI] - item[LO], hi - lo
     ldd, width = row[OUT_LD], item[WIDTH]
-    D = window(work, header[DELTAS] + row[OUT] + item[COLUMN], 0)
+    D = window(work, header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN], 0)
     zeros, none = window(work, header[ZEROS], 0), work.dtype.type(-np.inf)
     if item[LO] < 0:
         column_sums(window(G, 0, width), D, ldd, width, n_rows)
@@ -211,10 +216,20 @@ def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
         start, lda = header[GATHERED], header[GATHERED_LD]
         if layer > 0:
             start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
-        gemm_transposed(G, window(work, start + item[LO], 0), lda, None, D, ldd, width, zeros, none, m, n_rows)
+        A = window(work, start + lo * lda + item[LO], 0)
+        gemm_transposed(G, A, lda, None, D, ldd, width, zeros, none, m, n_rows)
     elif not csr_gradient(t, G, X, item[LO], m, D, ldd, width, window(plan.rows, 0, 0), none):
         A = window(row_values(X), item[LO], 0)
         gemm_transposed(G, A, row[FAN_IN], order, D, ldd, width, zeros, none, m, n_rows)
+
+
+@kernel
+def tile_place(item, plan):
+    """Where a tile, or a bias, starts in what is laid out as the parameters, and its size."""
+    row, width = plan.table[item[LAYER]], item[WIDTH]
+    if item[LO] < 0:
+        return row[BIAS] + item[COLUMN], width
+    return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
 
 
 @kernel.inlined
@@ -226,10 +241,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     """
     header, row = plan.header, plan.table[item[LAYER]]
     width, optimizer = item[WIDTH], header[OPTIMIZER]
-    if item[LO] < 0:
-        start, size = row[BIAS] + item[COLUMN], width
-    else:
-        start, size = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
+    start, size = tile_place(item, plan)
     w, m = window(buffers.parameters, start, size), window(buffers.moments, start, size)
     g = window(G, 0, size)
     if optimizer == GRADIENT:
@@ -253,14 +265,46 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
 
 
 @kernel.inlined
-def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
-    """Region 2: gradient and update of every item in the share of thread t."""
-    G = window(buffers.work, plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE], plan.header[SCRATCH_STRIDE])
-    sort_entries(t, X, order)
-    for i in range(plan.shares[0, t], plan.shares[0, t + 1]):
+def sum_of_shards(item, G, n_shards, plan, buffers):
+    """G = the sum of all shards' gradients of a tile, in the order of the shards."""
+    start, size = tile_place(item, plan)
+    total, step = window(G, 0, size), plan.header[N_PARAMETERS]
+    start += plan.header[SHARDS]
+    first = window(buffers.work, start, size)
+    for q in range(size):
+        total[q] = first[q]
+    for k in range(1, n_shards):
+        part = window(buffers.work, start + k * step, size)
+        for q in range(size):
+            total[q] = total[q] + part[q]
+
+
+@kernel
+def tiles_step(t, what, slot, lo, hi, rate, correction, l2, plan, buffers, X, order, hyper):
+    """What is done tile by tile, for rows lo .. hi.
+
+    Without shards, region 2: gradient and update of every item in the share of thread t (``what`` is WHOLE). With them,
+    the gradients of one shard, to its own place (its number), and then region 2 from their sums (SUMS; lo .. hi is the
+    batch). One function, since it is most of the compiled code.
+    """
+    header, work = plan.header, buffers.work
+    G = window(work, header[SCRATCH] + t * header[SCRATCH_STRIDE], header[SCRATCH_STRIDE])
+    first, last = plan.shares[0, t], plan.shares[0, t + 1]
+    if what >= 0:
+        first, last = 0, plan.items.shape[0]
+    if what != SUMS:
+        sort_entries(t, X, order)
+    for i in range(first, last):
         item = plan.items[i]
-        tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t)
-        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
+        if what == SUMS:
+            sum_of_shards(item, G, (hi - lo + header[SHARD] - 1) // header[SHARD], plan, buffers)
+        else:
+            if what >= 0:
+                start, size = tile_place(item, plan)
+                G = window(work, header[SHARDS] + what * header[N_PARAMETERS] + start, size)
+            tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t)
+        if what < 0:
+            tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
 @kernel
@@ -278,10 +322,10 @@ def batch_weight(weights, order):
 
 
 @kernel
-def row_losses(n_rows, buffers):
-    """Sum of the losses of a batch's rows."""
+def sum_of_losses(first, n, buffers):
+    """Sum of n losses from ``first``: of a batch's rows, of a shard's, or of all shards."""
     total = 0.0
-    for i in range(n_rows):
+    for i in range(first, first + n):
         total += buffers.row_loss[i]
     return total
 

@@ -10,31 +10,27 @@ from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_s
 from fastbp.kernels.cpu.optimizers import step_scalars
 from fastbp.kernels.cpu.simd import unowned, window
 from fastbp.kernels.cpu.step import (
+    SUMS,
+    WHOLE,
     batch_loss,
     batch_weight,
     owned_forward,
-    row_losses,
     row_share,
     rows_step,
+    sum_of_losses,
+    tile_place,
     tile_update,
     tiles_step,
 )
 from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
-    BIAS,
-    COLUMN,
     CONVENTION,
     L2,
-    LAYER,
-    LO,
     OPTIMIZER,
     OWNERS,
-    PANEL_ROWS,
     SCIKIT_LEARN,
-    TILE_ROWS,
-    WEIGHTS,
-    WIDTH,
+    SHARD,
 )
 
 
@@ -54,14 +50,27 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
 
 @kernel.inlined
 def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
-    """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t."""
+    """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
     if t == 0 and s > 0:
         _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
-    rows = _batch_rows(s, plan, order)
-    n_rows = rows.shape[0]
-    share = row_share(n_rows, plan.shares.shape[1] - 1)
-    lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
-    rows_step(s & 1, lo, hi, 1.0 / batch_weight(targets.weights, rows), plan, buffers, X, targets, rows)
+    rows, n_threads, size = _batch_rows(s, plan, order), plan.shares.shape[1] - 1, plan.header[SHARD]
+    n_rows, first, last = rows.shape[0], t, t + 1
+    if size > 0:
+        n_shards = (n_rows + size - 1) // size
+        first, last = t * n_shards // n_threads, (t + 1) * n_shards // n_threads
+    else:
+        size = row_share(n_rows, n_threads)
+    scale = 1.0 / batch_weight(targets.weights, rows)
+    lo = t * size  # a share's place, or that of all shards of a thread, one after the other
+    for k in range(first, last):
+        count = min(size, n_rows - k * size)
+        if count <= 0:
+            break
+        here = window(rows, k * size, count)
+        rows_step(s & 1, lo, lo + count, scale, plan, buffers, X, targets, here)
+        if plan.header[SHARD] > 0:
+            buffers.row_loss[n_threads * size + k] = sum_of_losses(lo, count, buffers)
+            tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
 
 
 @kernel.inlined
@@ -69,13 +78,17 @@ def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, s
     """Region 2 s: the update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
     if s > 0:
         rows, convention = _batch_rows(s - 1, plan, order), plan.header[CONVENTION]
-        if t == 0:
-            losses[s - 1] = row_losses(rows.shape[0], buffers)
+        n_rows, size = rows.shape[0], plan.header[SHARD]
+        if t == 0 and size > 0:
+            losses[s - 1] = sum_of_losses((plan.shares.shape[1] - 1) * size, (n_rows + size - 1) // size, buffers)
+        elif t == 0:
+            losses[s - 1] = sum_of_losses(0, n_rows, buffers)
         rate, correction = step_scalars(plan.header[OPTIMIZER], convention, hyper, rates[s - 1], step + s)
         l2 = hyper[L2]
         if convention == SCIKIT_LEARN:
             l2 = l2 / batch_weight(targets.weights, rows)
-        tiles_step(t, (s - 1) & 1, rows.shape[0], rate, correction, l2, plan, buffers, X, rows, hyper)
+        what = SUMS if size > 0 else WHOLE
+        tiles_step(t, what, (s - 1) & 1, 0, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
     if plan.header[OWNERS] and s < rates.shape[0]:
         rows = _batch_rows(s, plan, order)
         owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, rows)
@@ -135,9 +148,6 @@ def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
     l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
     for i in range(plan.items.shape[0]):
         item = plan.items[i]
-        row = plan.table[item[LAYER]]
-        start = row[BIAS] + item[COLUMN]
-        if item[LO] >= 0:
-            start = row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * item[WIDTH]
-        G = window(gradients, start, TILE_ROWS * item[WIDTH])
+        start, size = tile_place(item, plan)
+        G = window(gradients, start, size)
         tile_update(item, G, rate, correction, l2, plan, buffers, hyper)

@@ -10,7 +10,8 @@ The mean over the batch is in delta_L already, so dW and db need no division. Th
 a step, in this order; ``training.py`` is the loop over batches. The compiled kernels share their work out by
 rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
 
-Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
+Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them. lo .. hi
+are rows of the workspace, and ``order`` has the rows of X that go through them.
 """
 
 import numpy as np
@@ -51,6 +52,8 @@ from fastbp.kernels.layout import (
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
+    SHARD,
+    SHARDS,
     SIGMOID_CROSS_ENTROPY,
     SOFTMAX,
     SOFTMAX_CROSS_ENTROPY,
@@ -75,6 +78,8 @@ from fastbp.kernels.reference.optimizers import adam, sgd
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
 
+WHOLE, SUMS = -1, -2  # what ``tiles_step`` does, beside the number of a shard
+
 
 def outputs(layer, slot, plan):
     """Where the outputs of a layer start in ``work``; those of the first layer have two places with owners."""
@@ -87,7 +92,7 @@ def outputs(layer, slot, plan):
 
 
 def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
-    """Z_l = A_{l-1} W_l + b_l for rows lo .. hi of the batch and ``count`` columns from ``first``; relu as well."""
+    """Z_l = A_{l-1} W_l + b_l for rows lo .. hi and ``count`` columns from ``first``; relu as well."""
     row, work, parameters = plan.table[layer], buffers.work, buffers.parameters
     ld = row[OUT_LD]
     Z = work[outputs(layer, slot, plan) + lo * ld + first :]
@@ -95,7 +100,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     if layer == 0 and plan.header[GATHERED]:
         A, lda, index = work[plan.header[GATHERED] :], plan.header[GATHERED_LD], plan.rows[lo:hi]
     elif layer == 0:
-        A, lda, index = row_values(X), row[FAN_IN], order[lo:hi]
+        A, lda, index = row_values(X), row[FAN_IN], order
     else:
         A, lda, index = work[outputs(layer - 1, slot, plan) :], plan.table[layer - 1, OUT_LD], plan.rows[lo:hi]
     floor, lanes = 0.0 if row[ACTIVATION] == RELU else -np.inf, plan.header[LANES]
@@ -131,13 +136,13 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 
 
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
-    """Loss of rows lo .. hi of the batch, and delta_L = dL / dZ_L."""
+    """Loss of rows lo .. hi, and delta_L = dL / dZ_L."""
     header, work = plan.header, buffers.work
     row = plan.table[header[N_LAYERS] - 1]
     ld, n, m, activation = row[OUT_LD], row[FAN_OUT], hi - lo, row[ACTIVATION]
     start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
     Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
-    losses, index, scale = buffers.row_loss[lo:hi], order[lo:hi], float(scale)
+    losses, index, scale = buffers.row_loss[lo:hi], order, float(scale)
     labels, values, weights = targets.labels, targets.values, targets.weights
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     if code == SOFTMAX_CROSS_ENTROPY:
@@ -156,7 +161,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
 
 
 def layer_backward(layer, slot, lo, hi, plan, buffers):
-    """delta_{l-1} = (delta_l W_l^T) f'(Z_{l-1}) for rows lo .. hi of the batch."""
+    """delta_{l-1} = (delta_l W_l^T) f'(Z_{l-1}) for rows lo .. hi."""
     row, below, work, header = plan.table[layer], plan.table[layer - 1], buffers.work, plan.header
     ld, fan_in, fan_out = below[OUT_LD], row[FAN_IN], row[FAN_OUT]
     start, above = header[DELTAS] + below[OUT], work[header[DELTAS] + row[OUT] :]
@@ -171,12 +176,10 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
 
 
 def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
-    """Forward, loss and deltas for rows lo .. hi of the batch."""
-    if hi <= lo:
-        return
+    """Forward, loss and deltas for rows lo .. hi of the workspace, which are the rows ``order`` of X."""
     if plan.header[GATHERED]:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
-        gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order[lo:hi], hi - lo, n)
+        gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order, hi - lo, n)
     forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
@@ -187,32 +190,33 @@ def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
 # Gradient and update
 
 
-def _place(item, table):
-    """Start and size, in ``parameters``, of a tile of W or (LO is -1) of a panel of the bias."""
-    row, width = table[item[LAYER]], item[WIDTH]
+def tile_place(item, plan):
+    """Start and size, in what is laid out as ``parameters``, of a tile of W or (LO is -1) of a panel of the bias."""
+    row, width = plan.table[item[LAYER]], item[WIDTH]
     if item[LO] < 0:
         return row[BIAS] + item[COLUMN], width
     return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
 
 
-def tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t):
+def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
     """G = rows LO .. HI and WIDTH columns from COLUMN of dW_l = A_{l-1}^T delta_l; or of db_l = 1^T delta_l.
 
-    A sparse X has been sorted for thread t.
+    Over rows lo .. hi. A sparse X has been sorted for thread t.
     """
-    header, work, layer, lo = plan.header, buffers.work, item[LAYER], item[LO]
-    row, m = plan.table[layer], item[HI] - lo
-    delta, ldd, width = work[header[DELTAS] + row[OUT] + item[COLUMN] :], row[OUT_LD], item[WIDTH]
+    header, work, layer, first = plan.header, buffers.work, item[LAYER], item[LO]
+    row, m, n_rows = plan.table[layer], item[HI] - first, hi - lo
+    ldd, width = row[OUT_LD], item[WIDTH]
+    delta = work[header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN] :]
     zeros, none = work[header[ZEROS] :], -np.inf
-    if lo < 0:
+    if first < 0:
         column_sums(G, delta, ldd, width, n_rows)
     elif layer > 0 or header[GATHERED]:
         start, lda = header[GATHERED], header[GATHERED_LD]
         if layer > 0:
             start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
-        gemm_transposed(G, work[start + lo :], lda, None, delta, ldd, width, zeros, none, m, n_rows)
-    elif not csr_gradient(t, G, X, lo, m, delta, ldd, width, plan.rows, none):
-        gemm_transposed(G, row_values(X)[lo:], row[FAN_IN], order, delta, ldd, width, zeros, none, m, n_rows)
+        gemm_transposed(G, work[start + lo * lda + first :], lda, None, delta, ldd, width, zeros, none, m, n_rows)
+    elif not csr_gradient(t, G, X, first, m, delta, ldd, width, plan.rows, none):
+        gemm_transposed(G, row_values(X)[first:], row[FAN_IN], order, delta, ldd, width, zeros, none, m, n_rows)
 
 
 def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
@@ -222,7 +226,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     """
     header, row = plan.header, plan.table[item[LAYER]]
     lo, hi, width = item[LO], item[HI], item[WIDTH]
-    start, size = _place(item, plan.table)
+    start, size = tile_place(item, plan)
     w, m = buffers.parameters[start : start + size], buffers.moments[start : start + size]
     v = buffers.moments[header[N_PARAMETERS] :][start : start + size]
     g = G[:size]
@@ -246,14 +250,31 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         )  # fmt: skip
 
 
-def tiles_step(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
-    """Gradient and update of every tile in the share of thread t."""
-    start = plan.header[SCRATCH] + t * plan.header[SCRATCH_STRIDE]
-    G = buffers.work[start : start + plan.header[SCRATCH_STRIDE]]
-    sort_entries(t, X, order)
-    for item in plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
-        tile_gradient(item, G, slot, n_rows, plan, buffers, X, order, t)
-        tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
+def sum_of_shards(item, G, n_shards, plan, buffers):
+    """G = the sum of all shards' gradients of a tile, in the order of the shards."""
+    start, size = tile_place(item, plan)
+    parts = buffers.work[plan.header[SHARDS] :][: n_shards * plan.header[N_PARAMETERS]].reshape(n_shards, -1)
+    G[:size] = parts[:, start : start + size].sum(axis=0)
+
+
+def tiles_step(t, what, slot, lo, hi, rate, correction, l2, plan, buffers, X, order, hyper):
+    """Gradient and update of every tile in the share of thread t (WHOLE); with shards apart.
+
+    Then ``what`` is the number of the shard whose gradients go to their place, or SUMS for the update from their sums.
+    """
+    header, work = plan.header, buffers.work
+    G = work[header[SCRATCH] + t * header[SCRATCH_STRIDE] :][: header[SCRATCH_STRIDE]]
+    if what != SUMS:
+        sort_entries(t, X, order)
+    for item in plan.items if what >= 0 else plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
+        if what == SUMS:
+            sum_of_shards(item, G, -(-(hi - lo) // header[SHARD]), plan, buffers)
+        else:
+            if what >= 0:
+                G = work[header[SHARDS] + what * header[N_PARAMETERS] + tile_place(item, plan)[0] :]
+            tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t)
+        if what < 0:
+            tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,9 +289,9 @@ def batch_weight(weights, order):
     return total if total != 0 else np.inf
 
 
-def row_losses(n_rows, buffers):
-    """Sum of the losses of a batch's rows."""
-    return float(buffers.row_loss[:n_rows].sum())
+def sum_of_losses(first, n, buffers):
+    """Sum of n losses from ``first``: of a batch's rows, of a shard's, or of all shards."""
+    return float(buffers.row_loss[first : first + n].sum())
 
 
 def batch_loss(total, weight, l2, plan, buffers):

@@ -8,15 +8,18 @@ from fastbp.kernels.layout import (
     OPTIMIZER,
     OWNERS,
     SCIKIT_LEARN,
+    SHARD,
 )
 from fastbp.kernels.reference.optimizers import step_scalars
 from fastbp.kernels.reference.step import (
-    _place,
+    SUMS,
+    WHOLE,
     batch_loss,
     batch_weight,
     owned_forward,
-    row_losses,
     rows_step,
+    sum_of_losses,
+    tile_place,
     tile_update,
     tiles_step,
 )
@@ -37,13 +40,22 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
         if header[OWNERS]:
             for t in threads:
                 owned_forward(t, slot, n_rows, plan, buffers, X, now)
-        rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
+        size = header[SHARD]
+        for k in range(-(-n_rows // size) if size else 0):
+            here = now[k * size : (k + 1) * size]
+            rows_step(slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here)
+            buffers.row_loss[len(threads) * size + k] = sum_of_losses(0, len(here), buffers)
+            tiles_step(0, k, slot, 0, len(here), 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
+        if not size:
+            rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
-        loss = row_losses(n_rows, buffers)
+        summed = (len(threads) * size, -(-n_rows // size)) if size else (0, n_rows)
+        loss = sum_of_losses(*summed, buffers)
         for t in threads:
-            tiles_step(t, slot, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
+            what = SUMS if size else WHOLE
+            tiles_step(t, what, slot, 0, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
         losses[s] = batch_loss(loss, weight, l2, plan, buffers)
 
 
@@ -53,5 +65,5 @@ def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
     rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
     l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
     for item in plan.items:
-        start, _ = _place(item, plan.table)
+        start, _ = tile_place(item, plan)
         tile_update(item, gradients[start:], rate, correction, l2, plan, buffers, hyper)
