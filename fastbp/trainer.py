@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._orders import Orders
 from fastbp._run import Run
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
 from fastbp._verify import verify_step
@@ -285,7 +286,8 @@ class Trainer:
         session = self._open(*data, batch_size=batch_size)
         if self._optimizer_state is not None:
             session.set_optimizer_state(self._optimizer_state)
-        rows = np.arange(data[0].shape[0])
+        orders = Orders(data[0].shape[0], self._rng, compiled=self.backend == "cpu")
+        rows = orders.rows
         if self.verify:
             verify_step(
                 self._open(*data, batch_size=batch_size),
@@ -305,7 +307,7 @@ class Trainer:
             for epoch in range(epochs):
                 start = time.perf_counter()
                 if shuffle:
-                    rows = rows[self._rng.permutation(len(rows))]
+                    rows = orders.draw()
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
                 run.hand_over()
                 if validation_loss is not None:

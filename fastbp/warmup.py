@@ -21,6 +21,7 @@ from fastbp.backends.base import Network
 from fastbp.backends.cpu import BACKEND
 from fastbp.kernels import layout
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
+from fastbp.kernels.cpu.shuffle import shuffle
 from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD
@@ -42,6 +43,7 @@ def compile_for(dtype: Any, form: Callable[[Any], Any] = np.ascontiguousarray) -
         getattr(predict_rows, entry)(np.empty(8, dtype), plan, buffers, as_rows(X), order)
         getattr(evaluate_rows, entry)(np.empty(4), plan, buffers, as_rows(X), targets, order)
     session.apply_gradients(parameters, 0.0, 4)
+    shuffle(np.arange(4), np.zeros(625, np.uint32), np.zeros(624, np.uint32))
     BACKEND.predict(network, parameters, np.ones((1, 3), dtype))  # a few rows have an entry of their own
 
 

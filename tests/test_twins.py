@@ -7,7 +7,7 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "sparse", "tiles", "step", "training", "predict"]
+MODULES = ["activations", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step", "training", "predict"]
 
 
 def own_functions(module):

@@ -1,0 +1,65 @@
+"""The order of rows of each epoch: scikit-learn's, bit by bit, by the compiled shuffle too."""
+
+import numpy as np
+import pytest
+from _kernels import few, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from sklearn.utils import shuffle as shuffle_of_scikit_learn
+
+from fastbp import _orders
+from fastbp._orders import Orders, twister_state
+from fastbp.kernels.cpu.shuffle import shuffle
+from fastbp.kernels.reference.shuffle import shuffle as twin
+
+EDGES = [0, 1, 2, 3, 4, 5, 31, 32, 33, 624, 625, 1023, 1024, 1025, 4096, 4097, 10_000]
+
+
+def state_of(seed, used=0):
+    rng = np.random.RandomState(seed)
+    rng.randint(0, 2**32, used, np.uint32)
+    _, words, position, *_ = rng.get_state()
+    return np.append(words, np.uint32(position))
+
+
+@given(st.one_of(st.sampled_from(EDGES), st.integers(0, 3000)), seeds(), st.integers(0, 1300))
+@few(150)
+def test_shuffle_agrees_with_its_twin(n, seed, used):
+    state, drawn = state_of(seed, used), np.empty(624, np.uint32)
+    order, twin_order, twin_state = np.arange(n), np.arange(n), state.copy()
+    for _ in range(2):
+        shuffle(order, state, drawn)
+        twin(twin_order, twin_state, drawn)
+        assert_array_equal(order, twin_order)
+        assert_array_equal(state, twin_state)
+
+
+@pytest.mark.parametrize("n", [5, 3000])
+def test_orders_are_those_of_scikit_learn(n):
+    rng, other = np.random.RandomState(7), np.random.RandomState(7)
+    orders, want = Orders(n, rng, compiled=True), np.arange(n)
+    assert (orders._state is not None) == (n == 3000)
+    for _ in range(4):
+        want = shuffle_of_scikit_learn(want, random_state=other)
+        assert_array_equal(orders.draw(), want)
+        assert rng.standard_normal() == other.standard_normal()  # what is drawn between goes on from there
+        assert rng.randint(10**6) == other.randint(10**6)
+
+
+def test_other_generators_shuffle_by_themselves(monkeypatch):
+    for rng, other in (
+        (np.random.RandomState(np.random.PCG64(1)), np.random.RandomState(np.random.PCG64(1))),
+        (np.random.RandomState(1), np.random.RandomState(1)),
+    ):
+        orders = Orders(3000, rng, compiled=type(rng._bit_generator) is np.random.PCG64)
+        assert orders._state is None
+        assert_array_equal(orders.draw(), np.arange(3000)[other.permutation(3000)])
+
+
+def test_a_state_that_is_not_as_expected_is_left_alone(monkeypatch):
+    rng = np.random.RandomState(0)
+    assert twister_state(rng) is not None
+    right = np.ctypeslib.as_array
+    monkeypatch.setattr(_orders.np.ctypeslib, "as_array", lambda array: right(array) + 1)
+    assert twister_state(rng) is None
