@@ -138,6 +138,7 @@ class PlannedSession(Session):
             layout.aligned_zeros(work_size, network.dtype),
             np.zeros(len(self._plan.rows)),
         )
+        self._parameters = packing.Views(self._buffers.parameters, self._plan.table, self._lanes)
         self._step = 0
         self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
         self.set_parameters(parameters)
@@ -191,10 +192,10 @@ class PlannedSession(Session):
         return loss
 
     def get_parameters(self) -> list[Array]:
-        return packing.unpack(self._buffers.parameters, self._plan.table, self._lanes)
+        return self._parameters.read()
 
     def set_parameters(self, parameters: list[Array]) -> None:
-        packing.pack(parameters, self._buffers.parameters, self._plan.table, self._lanes)
+        self._parameters.write(parameters)
         packing.pack_transposed(self._buffers.parameters, self._buffers.work, self._plan.table, self._lanes)
 
     def get_optimizer_state(self) -> dict[str, Any]:
@@ -279,9 +280,10 @@ def _predictor(
     rows = _Rows(kernels, network, X, n_threads)
     size = int(rows.plan.header[layout.N_PARAMETERS])
     buffers = rows.buffers._replace(parameters=layout.aligned_zeros(size, network.dtype))
+    views = packing.Views(buffers.parameters, rows.plan.table, rows.lanes)
 
     def predict(parameters: list[Array]) -> Array:
-        packing.pack(parameters, buffers.parameters, rows.plan.table, rows.lanes)
+        views.write(parameters)
         out = np.empty((X.shape[0], network.widths[-1]), network.dtype)
         for here, order in rows.blocks:
             kernels.predict_rows(out[here].reshape(-1), rows.plan, buffers, rows.data, order, n_threads=rows.n_threads)
