@@ -156,8 +156,6 @@ def _unfit(peer: Peer, workload: Workload, options: Options) -> str | None:
     """Why a peer cannot do what is asked, or None."""
     if options.predict and not peer.predicts:
         return "its predictions are not timed"
-    if options.fit and not peer.estimator:
-        return "it has no fit that stops early"
     if workload.nonzeros and not peer.estimator:
         return "it takes no sparse X"
     return None

@@ -124,7 +124,7 @@ def _real(args: argparse.Namespace, results: Results) -> None:
 
 
 def _fit(args: argparse.Namespace, results: Results) -> None:
-    """Whole fits on real data that stop early, with the estimators' defaults."""
+    """Whole fits on real data that stop early, by the estimators' defaults."""
     for name, workload in _data_sets(args, results):
         results["workloads"][name] = _measure(workload, args, fit=True)
         show.fits(name, results["workloads"][name])
@@ -170,7 +170,7 @@ SUITES = {
     "published": Suite(_train, PUBLISHED, LIBRARIES),
     "sweep": Suite(_sweep, SWEEPS, LIBRARIES, rounds=3, turn_seconds=0.2),
     "real": Suite(_real, SOURCES, LIBRARIES, rounds=3),
-    "fit": Suite(_fit, SOURCES, ESTIMATORS, rounds=5),
+    "fit": Suite(_fit, SOURCES, LIBRARIES, rounds=5),
     "scaling": Suite(_scaling, WORKLOADS, ("fastbp", "sklearn", "torch", "jax"), rounds=5),
     "inference": Suite(_predict, WORKLOADS, tuple(name for name, peer in PEERS.items() if peer.predicts)),
     "sparse": Suite(_train, SPARSE, ESTIMATORS),

@@ -226,12 +226,13 @@ def flop_of_outputs(n_samples: int, dims: Sequence[int]) -> int:
     return 2 * n_samples * sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(dims))
 
 
-def initial_weights(dims: Sequence[int], dtype: Any) -> list[Any]:
+def initial_weights(dims: Sequence[int], dtype: Any, rng: np.random.RandomState | None = None) -> list[Any]:
     """W1, b1, W2, b2, ... as scikit-learn draws them for ReLU and tanh from seed 0, with W of shape (fan_in, fan_out).
 
     The estimators are fitted with ``random_state=0``, so all start from the same weights and losses can be compared.
+    They go on with the same ``rng``.
     """
-    rng, weights = np.random.RandomState(0), []
+    rng, weights = np.random.RandomState(0) if rng is None else rng, []
     for fan_in, fan_out in itertools.pairwise(dims):
         bound = np.sqrt(6 / (fan_in + fan_out))
         weights.append(rng.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))

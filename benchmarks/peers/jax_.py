@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers._loops import Learner, fits_turn
 from benchmarks.peers._worker import Task, Training, fastest, prediction, prediction_rows, serve, turns
 from benchmarks.workloads import MOMENTUM, initial_weights
 
@@ -47,6 +48,9 @@ def prepare(task: Task) -> Training:
         state, losses = jax.lax.scan(lambda state, rows: step(state, (X[rows], y[rows])), state, rows)
         return state, losses.mean()
 
+    if task.fit:
+        return _whole_fits(task, by_batch, jax.jit(step, donate_argnums=0), new_state, X, y)
+
     @functools.partial(jax.jit, donate_argnums=0)
     def at_once(state: Any, X: Any, y: Any, rows: Any) -> Any:
         state, losses = jax.lax.scan(step, state, (X[rows], y[rows]))
@@ -74,6 +78,38 @@ def prepare(task: Task) -> Training:
 
     gather, turn = fastest({"by batch": turn_of(by_batch), "at once": turn_of(at_once)})
     return Training(turn, workload.dims, {"gather": gather, **_notes()}, predict=predict)
+
+
+def _whole_fits(
+    task: Task, batches: Callable[..., Any], step: Callable[..., Any], new_state: Callable[..., Any], X: Any, y: Any
+) -> Training:
+    """Fits that stop early: a scan over the whole batches of an epoch, then the short one."""
+    import jax
+    import jax.numpy as jnp
+
+    workload, held = task.workload, {}
+    outputs = jax.jit(lambda weights, X: _outputs(task, weights, X))
+
+    def start() -> None:
+        weights = _weights(task)
+        held["state"] = weights, new_state(weights)
+
+    def train(order: Any, batch: int) -> float:
+        order, whole = order.astype(np.int32), len(order) // batch * batch
+        held["state"], loss = batches(held["state"], X, y, order[:whole].reshape(-1, batch))
+        if whole < len(order):
+            rest = order[whole:]
+            held["state"], _ = step(held["state"], (X[rest], y[rest]))
+        return float(loss) / workload.n_outputs
+
+    def predict(X: Any) -> Any:
+        return workload.decide(outputs(held["state"][0], jnp.asarray(X)))
+
+    def put_back(weights: Any) -> None:
+        held["state"] = weights, held["state"][1]
+
+    learner = Learner(start, train, predict, lambda: jax.tree.map(jnp.copy, held["state"][0]), put_back)
+    return Training(fits_turn(task, learner), workload.dims, _notes(), predict=predict)
 
 
 def _loss(kind: str, Z: Any, y: Any) -> Any:

@@ -9,14 +9,15 @@ wrapper 102.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.peers._loops import Learner, fits_turn
 from benchmarks.peers._worker import Task, Training, UnavailableError, prediction, prediction_rows, serve, turns
 from benchmarks.workloads import MOMENTUM, Workload, initial_weights
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-Run = tuple[Callable[[], object], Callable[[], float], Callable[[Any], Any]]  # start, epoch, outputs for rows
 
 
 def prepare(task: Task) -> Training:
@@ -30,16 +31,14 @@ def prepare(task: Task) -> Training:
     X, y = (torch.from_numpy(array) for array in workload.data(task.dtype))
     if workload.loss == "logistic":
         y = y.to(X.dtype)
-    start, epoch, outputs = (_compiled if task.variant == "compile" else _eager)(task, X, y)
-    turn = turns(start, epoch)
-
-    @torch.no_grad()
-    def predict(X: Any) -> Any:
-        return workload.decide(outputs(torch.from_numpy(X)))
-
+    learner = (_compiled if task.variant == "compile" else _eager)(task, X, y)
+    if task.fit:
+        turn = fits_turn(task, learner)
+    else:
+        turn = turns(learner.start, lambda: learner.train(torch.randperm(len(X)), workload.batch))
     if task.variant == "compile":
         _compile(lambda: turn(1))
-    return Training(turn, workload.dims, _notes(), predict=predict)
+    return Training(turn, workload.dims, _notes(), predict=learner.predict)
 
 
 def _notes() -> dict[str, Any]:
@@ -100,7 +99,17 @@ def _loss(workload: Workload, outputs: Any, y: Any) -> Any:
     return functional.cross_entropy(outputs, y)
 
 
-def _eager(task: Task, X: Any, y: Any) -> Run:
+def _decided(task: Task, outputs: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import torch
+
+    @torch.no_grad()
+    def predict(X: Any) -> Any:
+        return task.workload.decide(outputs(torch.from_numpy(X)))
+
+    return predict
+
+
+def _eager(task: Task, X: Any, y: Any) -> Learner:
     import torch
 
     workload = task.workload
@@ -114,17 +123,21 @@ def _eager(task: Task, X: Any, y: Any) -> Run:
         else:
             state["optimizer"] = torch.optim.Adam(weights, workload.learning_rate, fused=True)
 
-    def epoch() -> float:
+    def train(order: Any, batch: int) -> float:
         model, optimizer, total = state["model"], state["optimizer"], torch.zeros((), dtype=X.dtype)
-        for rows in torch.randperm(len(X)).split(workload.batch):
+        batches = torch.as_tensor(order).split(batch)
+        for rows in batches:
             optimizer.zero_grad(set_to_none=True)
             loss = _loss(workload, model(X.index_select(0, rows)), y.index_select(0, rows))
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        return float(total) / workload.steps / workload.n_outputs
+        return float(total) / len(batches) / workload.n_outputs
 
-    return start, epoch, lambda X: state["model"](X)
+    return Learner(
+        start, train, _decided(task, lambda X: state["model"](X)),
+        lambda: copy.deepcopy(state["model"].state_dict()), lambda weights: state["model"].load_state_dict(weights),
+    )  # fmt: skip
 
 
 def _adam(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
@@ -140,7 +153,7 @@ def _sgd(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
     w.add_(v)
 
 
-def _compiled(task: Task, X: Any, y: Any) -> Run:
+def _compiled(task: Task, X: Any, y: Any) -> Learner:
     import torch
     from torch.nn import functional
 
@@ -158,7 +171,7 @@ def _compiled(task: Task, X: Any, y: Any) -> Run:
     def batch_loss(weights: list[Any], X: Any, y: Any) -> Any:
         return _loss(workload, outputs(weights, X), y)
 
-    @torch.compile(fullgraph=True)
+    @torch.compile(fullgraph=True, dynamic=False)  # a short last batch has code of its own
     def step(weights: Any, held: Any, X: Any, y: Any, rate: Any, correction: Any) -> Any:
         gradients, loss = torch.func.grad_and_value(batch_loss)(weights, X, y)
         for w, g, of_w in zip(weights, gradients, held, strict=True):
@@ -172,20 +185,24 @@ def _compiled(task: Task, X: Any, y: Any) -> Run:
         state["t"] = 0
 
     @torch.no_grad()
-    def epoch() -> float:
-        n_steps, total = workload.steps, torch.zeros((), dtype=X.dtype)
+    def train(order: Any, batch: int) -> float:
+        batches, total = torch.as_tensor(order).split(batch), torch.zeros((), dtype=X.dtype)
+        n_steps = len(batches)
         t = torch.arange(state["t"] + 1, state["t"] + n_steps + 1, dtype=torch.float64)
         first = torch.zeros_like(t) if update is _sgd else BETA_1**t
         rates = (workload.learning_rate / (1 - first)).to(X.dtype)
         corrections = (1 / (1 - BETA_2**t)).to(X.dtype)
-        batches = torch.randperm(len(X)).split(workload.batch)
         for rows, rate, correction in zip(batches, rates, corrections, strict=True):
             here = X.index_select(0, rows), y.index_select(0, rows)
             total += step(state["weights"], state["held"], *here, rate, correction)
         state["t"] += n_steps
         return float(total) / n_steps / workload.n_outputs
 
-    return start, epoch, lambda X: outputs(state["weights"], X)
+    def put_back(weights: Any) -> None:
+        state["weights"] = weights
+
+    predict = _decided(task, lambda X: outputs(state["weights"], X))
+    return Learner(start, train, predict, lambda: [w.clone() for w in state["weights"]], put_back)
 
 
 if __name__ == "__main__":
