@@ -40,13 +40,16 @@ class ClassTargets(BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         several = type_of_target(y) == MULTIOUTPUT
-        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+        anew = not hasattr(self, "classes_") or (not self.warm_start and not incremental)
+        if anew:
             binarizer: Any = ClassCodes(list(y.T)) if several else LabelBinarizer().fit(y)
         else:
             binarizer = self._label_binarizer
             if not isinstance(binarizer, ClassCodes):
                 self._check_classes(unique_labels(y))
         state = {"_label_binarizer": binarizer, "classes_": binarizer.classes_}
+        if anew and not several:  # there is no class that it does not know
+            return X, binarizer.transform(y).astype(bool), state
         return X, self._encode(y, state), state
 
     def _check_classes(self, classes: Array) -> None:
