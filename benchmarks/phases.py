@@ -140,7 +140,7 @@ def microseconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def _session(workload: Workload, dtype: str, n_threads: int) -> tuple[Any, Any]:
-    """A session that has trained an epoch, as an estimator opens it, and the order of rows."""
+    """A session that has trained an epoch, without a penalty, and the order of rows."""
     links = {"logistic": "sigmoid_cross_entropy", "softmax": "softmax_cross_entropy", "squared": "half_squared_error"}
     link = "identity" if workload.loss == "squared" else workload.loss
     network = Network(workload.dims, (*[workload.activation] * len(workload.hidden), link), np.dtype(dtype))
@@ -213,7 +213,7 @@ def bound(phase: Phase, share: float) -> str:
     if phase.weights:
         return f"{phase.microseconds * 1e3 / phase.weights:.2f} ns a weight: divisions, roots, and memory where large"
     if phase.elements:
-        return f"{phase.microseconds * 1e3 / phase.elements:.2f} ns an element: exponentials and logarithms"
+        return f"{phase.microseconds * 1e3 / phase.elements:.2f} ns an element: functions and memory"
     if not phase.flop:
         return "memory and caches"
     return "the multipliers" if share >= 0.85 else "narrow panels" if share < 0.65 else "loads: caches and addresses"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 
@@ -29,30 +30,54 @@ class Orders:
 
     def __init__(self, n_rows: int, rng: np.random.RandomState, *, compiled: bool) -> None:
         self.rows = np.arange(n_rows)
-        self._rng, self._drawn = rng, np.empty(624, np.uint32)
-        self._state = twister_state(rng) if compiled and COMPILED_FROM <= n_rows < 2**32 else None
+        self._rng, self._compiled = rng, compiled and COMPILED_FROM <= n_rows < 2**32
+        self._twister: Twister | None = None
 
     def draw(self) -> Array:
         """The next order; the array is overwritten by the call after this one."""
-        if self._state is None:
+        if self._compiled and self._twister is None:
+            self._twister = Twister.of(self._rng)
+            self._compiled = self._twister is not None
+        # numpy.random.set_bit_generator, in a callback, gives the global generator another one
+        if self._twister is None or self._rng._bit_generator is not self._twister.generator:
             self._rng.shuffle(self.rows)
         else:
-            from fastbp.kernels.cpu.shuffle import shuffle
-
-            with self._rng._bit_generator.lock:
-                shuffle(self.rows, self._state, self._drawn)
+            self._twister.shuffle(self.rows)
         return self.rows
 
 
-def twister_state(rng: np.random.RandomState) -> Array | None:
-    """The memory of a Mersenne Twister: its 624 words, and how many are used. None where it is not as expected.
+class Twister:
+    """The compiled shuffle on the memory of a Mersenne Twister.
 
-    ``ctypes.state_address`` is NumPy's documented way to it, the order of its fields is not, so it is compared with
-    what ``get_state`` says.
+    Parameters
+    ----------
+    generator : numpy.random.MT19937
+        Kept, so that its memory outlives the view of it.
     """
-    generator = getattr(rng, "_bit_generator", None)
-    if type(generator) is not np.random.MT19937:
-        return None
-    state: Array = np.ctypeslib.as_array((ctypes.c_uint32 * 625).from_address(generator.ctypes.state_address))
-    known = rng.get_state(legacy=False)["state"]
-    return state if np.array_equal(state, [*known["key"], known["pos"]]) else None
+
+    def __init__(self, generator: Any) -> None:
+        from fastbp.kernels.cpu.shuffle import shuffle
+
+        self.generator, self._shuffle, self._drawn = generator, shuffle, np.empty(624, np.uint32)
+        words = (ctypes.c_uint32 * 625).from_address(generator.ctypes.state_address)
+        self.state: Array = np.ctypeslib.as_array(words)
+        # compiled here, not while others wait for the generator's lock
+        shuffle(np.arange(2), np.zeros(625, np.uint32), self._drawn)
+
+    @classmethod
+    def of(cls, rng: np.random.RandomState) -> Twister | None:
+        """That of a RandomState; None where it has another generator or methods of its own.
+
+        ``ctypes.state_address`` is NumPy's documented way to the memory. What lies there is not documented, so it is
+        compared with what ``get_state`` says: 624 words, and how many are used.
+        """
+        generator = getattr(rng, "_bit_generator", None)
+        if type(rng) is not np.random.RandomState or type(generator) is not np.random.MT19937:
+            return None
+        twister, known = cls(generator), generator.state["state"]
+        return twister if np.array_equal(twister.state, [*known["key"], known["pos"]]) else None
+
+    def shuffle(self, rows: Array) -> None:
+        """As ``RandomState.shuffle`` does."""
+        with self.generator.lock:
+            self._shuffle(rows, self.state, self._drawn)

@@ -1,8 +1,8 @@
 """X with its zeros left out: rows compressed one after the other, and room to sort a batch by tiles of W.
 
 The first layer's forward reads a batch row by row, as it lies. Its weight gradient needs the batch by columns: before
-the update each thread sorts what its own tiles need, and no other. Columns ascend in each row, so what a thread needs
-of a row is one run of neighbours.
+the update each thread sorts what its own tiles need, and no other; of a shard, which is one thread's, all tiles.
+Columns ascend in each row, so what a thread needs of a row is one run of neighbours.
 
 Every sum has the order that it has on the dense matrix, and what is left out would add nothing: the same bits.
 """
@@ -32,7 +32,7 @@ class Csr(NamedTuple):
         With s its part for thread t, entries s[k] .. s[k + 1] of that thread are of tile k, in the order of the batch;
         overwritten.
     entry_rows, entry_columns : ndarray of int32, shape (n_threads * room,)
-        Row of the batch and row of W1; overwritten.
+        Row of the batch, or of the shard, and row of W1; overwritten.
     entry_values : ndarray of real, shape (n_threads * room,)
         Overwritten.
     """

@@ -12,7 +12,8 @@ A network has four flat buffers, all sized before the first step:
 A large batch of a small network goes in shards of ``SHARD`` rows: each has forward, deltas and a gradient of its own at
 ``SHARDS`` in ``work``, laid out as the parameters, and what a tile's update starts from is the sum over the shards, in
 their order. ``work`` then has room for the activations of one shard a thread, and ``row_loss`` holds these rows' losses
-and, after them, the sum of each shard. The shards depend on the batch alone, so no bit depends on the threads.
+and, after them, the sum of each shard. The shards depend on the network and the batch alone, so no bit
+depends on the threads.
 
 Rows of activations are padded to an odd number of cache lines where they have more than two: with a power of two
 between rows, the rows of one column share two of the 64 sets of a first-level cache.
@@ -34,6 +35,7 @@ GROUP = 16  # elements; the unit of padding and of reductions, whatever the vect
 TILE_ROWS = 48
 PANELS_TOGETHER = 8  # panels whose deltas stay in the second-level cache during the update
 CACHE_LINE = 64
+CREW_STRIDE = CACHE_LINE // 8  # elements from one of the crew's counters to the next
 # Steps of k by which a weight gradient's rows of A are asked for: no hardware looks so far from one row to the next.
 # 784 x 128, batch 64: 93 GFLOP/s instead of 90; 4, 12 and 16 measured no better.
 AHEAD = 8
@@ -91,7 +93,7 @@ class Plan(NamedTuple):
         where the first layer has owners.
     rows : ndarray of intp, shape (batch,)
         0, 1, 2, ...: the row index of everything but X. As long as ``row_loss``: with shards another length.
-    crew : ndarray of int64, shape (8 (1 + n_threads),)
+    crew : ndarray of int64, shape (CREW_STRIDE (1 + n_threads),)
         By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
     """
 
@@ -255,7 +257,7 @@ def plan(
     items, shares = np.zeros((0, 5), np.int64), np.zeros((2, n_threads + 1), np.int64)
     if update:
         items, shares = _items(table, lanes, batch, n_threads, owners, density)
-    crew = np.zeros(8 * (1 + n_threads), np.int64)
+    crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
     return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
 
 

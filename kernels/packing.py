@@ -34,7 +34,7 @@ def bias_view(parameters: Array, row: Array) -> Array:
 class Views:
     """W1, b1, W2, b2, ... where they lie in a flat buffer, to be read and written again and again.
 
-    To look for them anew takes longer than to copy them: 30 us of 50 for three small layers, after every epoch.
+    To look for them anew takes longer than to copy them: 18 us instead of 4.5 for three small layers, every epoch.
     """
 
     def __init__(self, parameters: Array, table: Array, lanes: int) -> None:

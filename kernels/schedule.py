@@ -29,7 +29,7 @@ TOLERATED_IMBALANCE = 1.12
 # layers do not repay the copy.
 CONFLICT_BYTES, GATHER_WIDTH = 1024, 128
 # Shards keep activations and deltas in the second-level cache up to the gradients. Time against that without, on two
-# threads: 4-32-16-4 of tanh with batch 10,000 0.78 to 0.93, 100-256-256-1 with 2560 0.73, 256-256-256-10 with 4096
+# threads: 4-32-16-4 of tanh with batch 10,000 0.79, 100-256-256-1 with 2560 0.73, 256-256-256-10 with 4096
 # 0.88. Smaller batches gain too (1280: 0.73 to 0.8), but 16 threads would find 8 shards, and 80 rows are too few.
 SHARDS_FROM, N_SHARDS, SHARD_ROWS = 2048, 16, 256
 
@@ -50,9 +50,9 @@ def step_seconds(widths: tuple[int, ...], batch: int, itemsize: int, density: fl
 def shard_rows(widths: tuple[int, ...], batch: int) -> int:
     """Rows of a shard of a large batch of a small network; 0 where shards do not pay.
 
-    There are 16, or twice as many and so on, so that they share out evenly. Their gradients must take no more memory
-    than the activations and deltas that need none any more. It follows from the network and the batch alone: another
-    number of shards is another order of sums.
+    There are 16, or twice as many and so on, but for rounding, so that they share out evenly. Their gradients must take
+    no more memory than the activations and deltas that need none any more. It follows from the network and the batch
+    alone: another number of shards is another order of sums.
     """
     if batch < SHARDS_FROM:
         return 0
@@ -62,13 +62,13 @@ def shard_rows(widths: tuple[int, ...], batch: int) -> int:
     return size if n_shards * weights <= 2 * batch * sum(widths[1:]) else 0
 
 
-def useful_threads(seconds: float, batch: int, n_threads: int, overhead: float) -> int:
-    """Threads among which ``seconds`` of work are worth sharing: that has a cost, and small batches do not split.
+def useful_threads(seconds: float, parts: int, n_threads: int, overhead: float) -> int:
+    """Threads among which ``seconds`` of work in so many parts are worth sharing: that has a cost.
 
     The fewest that come within 2 % of the shortest time; one thread where that saves less than 10 %.
     """
-    counts = range(2, min(n_threads, batch) + 1)
-    shared = {threads: seconds / threads + overhead for threads in counts}
+    counts = range(2, min(n_threads, parts) + 1)
+    shared = {threads: seconds * -(-parts // threads) / parts + overhead for threads in counts}
     least = min(shared.values(), default=seconds)
     if least > 0.9 * seconds:
         return 1
@@ -90,7 +90,7 @@ def training_plan(
     itemsize = np.dtype(dtype).itemsize
     shard = shard_rows(widths, batch)
     seconds = step_seconds(widths, batch, itemsize, density)
-    threads = useful_threads(seconds, batch // max(shard, 1), n_threads, 2 * REGION)
+    threads = useful_threads(seconds, -(-batch // max(shard, 1)), n_threads, 2 * REGION)
     arguments: dict[str, Any] = {
         "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density, **codes
     }  # fmt: skip

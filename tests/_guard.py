@@ -124,14 +124,14 @@ def training(dtype, at_end):
         ((9, 33, 3), ("exp", "exp"), "poisson"),
         ((7, 40, 19, 1), ("tanh", "logistic", "identity"), "mean_squared_error"),
     ]
-    ways = [(owners, weighted, None) for owners in (False, True) for weighted in (False, True)]
+    ways = [{"owners": owners, "weighted": weighted} for owners in (False, True) for weighted in (False, True)]
+    ways += [{"shard": 4, "n_threads": 3}, {"shard": 4, "gathered": True, "weighted": True}]
     if dtype == np.float32:  # for one type, since it is one more compilation
-        ways.append((False, False, 0.2))
-    for (widths, names, loss), (owners, weighted, density) in itertools.product(cases, ways):
+        ways += [{"density": 0.2}, {"density": 0.2, "shard": 4}]
+    for (widths, names, loss), way in itertools.product(cases, ways):
         net = Net(
-            widths, names, dtype, batch=6, n_rows=16, loss=loss, owners=owners, n_threads=2, weighted=weighted,
-            density=density,
-            optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN, hyper=(0.9, 0.99, 1e-8, 0.1),
+            widths, names, dtype, batch=6, n_rows=16, loss=loss, optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN,
+            hyper=(0.9, 0.99, 1e-8, 0.1), **{"n_threads": 2} | way,
         )  # fmt: skip
         buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
         X = guarded_rows(net.X, at_end)
@@ -140,7 +140,7 @@ def training(dtype, at_end):
         rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
         padded = read_only(guarded(layout.with_next(net.order), at_end))
         train_steps.serial(step_losses, net.plan, buffers, X, targets, padded, rates, net.hyper, 0)
-        if not owners:
+        if not way.get("owners") and not way.get("shard"):  # a prediction's plan has neither
             out = guarded(np.zeros(16 * widths[-1], dtype), at_end)
             predict_rows.serial(out, net.plan, buffers, X, order)
             evaluate_rows.serial(guarded(np.zeros(16), at_end), net.plan, buffers, X, targets, order)

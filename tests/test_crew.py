@@ -59,14 +59,14 @@ def test_each_share_of_each_region_is_done_once(entry):
     rest = arguments(net, n_epochs=5)
     getattr(training.train_steps, entry)(*rest)
     n_regions = 2 * 20 + 1
-    counters = net.plan.crew.reshape(-1, crew.STRIDE)
+    counters = net.plan.crew.reshape(-1, layout.CREW_STRIDE)
     assert counters[0, 0] == n_regions * N_THREADS
     assert (counters[1:, 0] == n_regions).all() and not counters[:, 1:].any()
     assert np.isfinite(rest[0]).all()
 
 
 def test_a_share_is_taken_by_one_thread_only():
-    counters = np.zeros(crew.STRIDE * 3, np.int64)
+    counters = np.zeros(layout.CREW_STRIDE * 3, np.int64)
     assert [crew.take_share(counters, 0, 1) for _ in range(2)] == [True, False]
     assert not crew.take_share(counters, 5, 0)  # a region that is not yet there
     assert crew.take_share(counters, 1, 1)
@@ -78,7 +78,7 @@ def test_a_share_is_taken_by_one_thread_only():
 
 
 def test_who_waits_long_goes_on_when_the_last_share_is_done():
-    counters = np.zeros(crew.STRIDE * 2, np.int64)
+    counters = np.zeros(layout.CREW_STRIDE * 2, np.int64)
     crew.take_share(counters, 0, 0)
     crew.finish_share(counters)
     waiting = threading.Thread(target=crew.meet, args=(counters, 1, 1))

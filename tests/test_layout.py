@@ -295,7 +295,7 @@ def test_large_batches_of_small_networks_go_in_shards():
             n_threads=n_threads, **options,
         )  # fmt: skip
         size = int(plan.header[layout.SHARD])
-        assert not (size and (plan.header[OWNERS] or (plan.shares.shape[1] - 1) * size > batch))  # no idle threads
+        assert not (size and (plan.header[OWNERS] or (plan.shares.shape[1] - 2) * size >= batch))  # no idle threads
         return size
 
     small = (64, 100, 10)
@@ -303,6 +303,10 @@ def test_large_batches_of_small_networks_go_in_shards():
     for n_threads in (1, 3, 64):  # another size would be another order of sums
         assert shard(small, 10_000, n_threads) == 160
     assert shard((512, 1024, 1024, 100), 4096) == 0  # gradients of 1.7 million weights for each shard
+    plan, _ = schedule.training_plan(
+        small, ("relu", "relu"), dtype=np.float32, lanes=lanes(np.float32), batch=2100, n_threads=16
+    )
+    assert plan.shares.shape[1] - 1 == 16  # shards of 132 rows
     assert shard(small, 4096, density=0.1) == 256  # the bits of the dense matrix
 
 
@@ -328,7 +332,7 @@ def test_no_owners_where_their_shares_would_be_uneven():
 def test_threads_are_used_where_they_help(seconds, batch, n_threads, cost):
     threads = schedule.useful_threads(seconds, batch, n_threads, cost)
     assert 1 <= threads <= min(n_threads, batch)
-    times = [seconds] + [seconds / t + cost for t in range(2, min(n_threads, batch) + 1)]
+    times = [seconds] + [seconds * np.ceil(batch / t) / batch + cost for t in range(2, min(n_threads, batch) + 1)]
     assert times[threads - 1] <= min(times) / 0.899
     if threads > 1:
         assert times[threads - 1] < 0.9 * seconds
@@ -339,6 +343,7 @@ def test_two_threads_share_work_that_is_worth_it():
     assert schedule.useful_threads(1e-3, 64, 2, 4e-6) == 2
     assert schedule.useful_threads(1e-3, 1, 2, 4e-6) == 1
     assert schedule.useful_threads(1e-5, 64, 2, 8e-6) == 1
+    assert schedule.useful_threads(1e-2, 16, 15, 1e-6) == 8  # of 16 parts, 15 threads would do two each as well
 
 
 @given(networks, st.integers(1, 100), st.sampled_from([4, 8]))

@@ -6,10 +6,11 @@ from _kernels import few, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from sklearn.utils import check_random_state
 from sklearn.utils import shuffle as shuffle_of_scikit_learn
 
 from fastbp import _orders
-from fastbp._orders import Orders, twister_state
+from fastbp._orders import Orders, Twister
 from fastbp.kernels.cpu.shuffle import shuffle
 from fastbp.kernels.reference.shuffle import shuffle as twin
 
@@ -39,27 +40,49 @@ def test_shuffle_agrees_with_its_twin(n, seed, used):
 def test_orders_are_those_of_scikit_learn(n):
     rng, other = np.random.RandomState(7), np.random.RandomState(7)
     orders, want = Orders(n, rng, compiled=True), np.arange(n)
-    assert (orders._state is not None) == (n == 3000)
     for _ in range(4):
         want = shuffle_of_scikit_learn(want, random_state=other)
         assert_array_equal(orders.draw(), want)
+        assert (orders._twister is not None) == (n == 3000)
         assert rng.standard_normal() == other.standard_normal()  # what is drawn between goes on from there
         assert rng.randint(10**6) == other.randint(10**6)
 
 
-def test_other_generators_shuffle_by_themselves(monkeypatch):
-    for rng, other in (
-        (np.random.RandomState(np.random.PCG64(1)), np.random.RandomState(np.random.PCG64(1))),
-        (np.random.RandomState(1), np.random.RandomState(1)),
+class Reversed(np.random.RandomState):
+    def shuffle(self, x):
+        x[:] = x[::-1].copy()
+
+
+def test_other_generators_shuffle_by_themselves():
+    for make, compiled in (
+        (lambda: np.random.RandomState(np.random.PCG64(1)), True),
+        (lambda: np.random.RandomState(1), False),
+        (lambda: Reversed(1), True),
     ):
-        orders = Orders(3000, rng, compiled=type(rng._bit_generator) is np.random.PCG64)
-        assert orders._state is None
-        assert_array_equal(orders.draw(), np.arange(3000)[other.permutation(3000)])
+        orders, want = Orders(3000, make(), compiled=compiled), np.arange(3000)
+        make().shuffle(want)
+        assert_array_equal(orders.draw(), want)
+        assert orders._twister is None
 
 
-def test_a_state_that_is_not_as_expected_is_left_alone(monkeypatch):
+def test_the_global_generator_may_be_exchanged():
+    before = np.random.get_bit_generator()
+    try:
+        np.random.set_bit_generator(np.random.MT19937(0))
+        orders, want = Orders(3000, check_random_state(None), compiled=True), np.arange(3000)
+        for seed in (0, 5):
+            np.random.set_bit_generator(np.random.MT19937(seed))
+            other = np.random.RandomState(np.random.MT19937(seed))
+            want = want[other.permutation(3000)]
+            assert_array_equal(orders.draw(), want)
+            assert np.random.randint(10**6) == other.randint(10**6)
+    finally:
+        np.random.set_bit_generator(before)
+
+
+def test_a_memory_that_is_not_as_expected_is_left_alone(monkeypatch):
     rng = np.random.RandomState(0)
-    assert twister_state(rng) is not None
+    assert Twister.of(rng) is not None
     right = np.ctypeslib.as_array
-    monkeypatch.setattr(_orders.np.ctypeslib, "as_array", lambda array: right(array) + 1)
-    assert twister_state(rng) is None
+    monkeypatch.setattr(_orders.np.ctypeslib, "as_array", lambda array: right(array) + np.uint32(1))
+    assert Twister.of(rng) is None

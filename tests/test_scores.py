@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 from numpy.testing import assert_array_equal
+from scipy import sparse
+from sklearn import neural_network
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -19,7 +21,7 @@ FLOATS = strategies.sampled_from((np.float32, np.float64))
 
 
 @given(
-    rows=strategies.integers(2, 40),
+    rows=strategies.one_of(strategies.integers(2, 40), strategies.just(20_000)),  # more than NumPy casts at once
     outputs=strategies.integers(1, 3),
     y_dtype=strategies.sampled_from((np.float32, np.float64, np.int64)),
     dtype=FLOATS,
@@ -41,6 +43,27 @@ def test_r2_of_one_row_is_not_defined():
     with pytest.warns(UndefinedMetricWarning, match="at least two"):
         score = determination(np.ones((1, 1)), None)
     assert np.isnan(score(np.ones((1, 1))))
+
+
+def test_the_warning_of_one_row_points_at_its_cause():
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20.0)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, early_stopping=True).fit(X, y, X_val=X[:1], y_val=y[:1])
+    (warning,) = [one for one in seen if one.category is UndefinedMetricWarning]
+    assert warning.filename == __file__
+
+
+def test_sparse_labels_come_back_sparse():
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(40, 3)), rng.integers(0, 2, (40, 4))
+    options = {"hidden_layer_sizes": (5,), "max_iter": 3, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = MLPClassifier(**options).fit(X, sparse.csr_array(Y)).predict(X)
+        theirs = neural_network.MLPClassifier(**options).fit(X, sparse.csr_array(Y)).predict(X)
+    assert type(ours) is type(theirs)
+    assert_array_equal(ours.toarray(), theirs.toarray())
 
 
 def _targets(kind, rng, rows):

@@ -49,7 +49,7 @@ def fits_turn(task: Task, learner: Learner) -> Turn:
 
     workload = task.workload
     X, y = workload.data(task.dtype)
-    classes = y if workload.task == "classification" else None
+    classes = y if workload.loss == "logistic" else None  # the estimators do so where there is one output
 
     def fit() -> tuple[float, int]:
         rng = np.random.RandomState(0)

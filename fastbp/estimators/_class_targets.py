@@ -89,7 +89,9 @@ class ClassTargets(BaseMLP):
         """The classes that codes stand for."""
         if isinstance(binarizer, ClassCodes):
             return binarizer.inverse_transform(choices)
-        return choices if choices.ndim == 2 else binarizer.classes_[choices]
+        if choices.ndim == 2:
+            return binarizer.inverse_transform(choices) if binarizer.sparse_input_ else choices
+        return binarizer.classes_[choices]
 
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
         binarizer = state["_label_binarizer"]

@@ -55,16 +55,17 @@ def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
         warnings.warn(
             "R^2 of a single validation row is not defined: give at least two, or scoring='loss'",
             UndefinedMetricWarning,
-            stacklevel=6,
+            # _outputs_score, _score, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
+            stacklevel=8,
         )
         return lambda predicted: float("nan")
-    w = 1.0 if weights is None else weights[:, None]
 
     def score(predicted: Array) -> float:
         dtype = np.result_type(*(a.dtype for a in (y, predicted, weights) if a is not None and a.dtype.kind == "f"))
-        true = y.astype(dtype, copy=False)
-        errors = (w * (true - predicted) ** 2).sum(axis=0)
-        spread = (w * (true - np.average(true, axis=0, weights=weights)) ** 2).sum(axis=0)
+        true, w = y.astype(dtype, copy=False), None if weights is None else weights.astype(dtype, copy=False)
+        column = 1.0 if w is None else w[:, None]
+        errors = (column * (true - predicted) ** 2).sum(axis=0)
+        spread = (column * (true - np.average(true, axis=0, weights=w)) ** 2).sum(axis=0)
         constant = spread == 0
         ratios = errors / np.where(constant, 1, spread)
         return float(np.mean(np.where(constant, errors == 0, 1 - ratios)))

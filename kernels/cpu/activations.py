@@ -1,9 +1,9 @@
 """Activations and their derivatives, and the exp, tanh and log that they need, as polynomials that vectorise.
 
-Numba has no vector maths library: ``math.exp`` in a loop is a call for each element (2.7 ns; ``math.tanh`` 10.3 ns;
-these 0.3 to 0.4 ns). Largest errors, in units in the last place, over the whole range (``tests/test_activations.py``
-measures them): exp 1 (float32) and 1 (float64), tanh 3 and 3, logistic 3 and 3, log 2 and 2. Results below the
-smallest normal number may be off by more. NaN gives NaN, and infinities give the limits.
+Numba has no vector maths library: ``math.exp`` in a loop is a call for each element (2.7 ns; ``math.tanh`` 10.3 ns; in
+float32 exp here 0.5 and tanh 0.55). Largest errors, in units in the last place, over the whole range
+(``tests/test_activations.py`` measures them): exp 1 (float32) and 1 (float64), tanh 3 and 3, logistic 3 and 3, log 2
+and 2. Results below the smallest normal number may be off by more. NaN gives NaN, and infinities give the limits.
 """
 
 import math

@@ -9,7 +9,7 @@ joins in the region that is under way, one that never comes is done without, and
 the same order. Which thread takes a share changes no result.
 
 ``crew`` is an array of int64: how many shares have been finished, and for each share the next region that needs it, all
-8 elements apart, on cache lines of their own.
+on cache lines of their own.
 """
 
 import platform
@@ -22,8 +22,8 @@ from numba.extending import intrinsic
 
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu._threads import GIVE_WAY
+from fastbp.kernels.layout import CREW_STRIDE
 
-STRIDE = 8
 # Looks at the counter before a waiting thread lets others have its processor: some 50 us.
 PATIENCE = 1000
 
@@ -109,7 +109,7 @@ def region_under_way(crew, n_shares):
 @kernel
 def take_share(crew, region, share):
     """Whether this thread is the one that does a share of a region."""
-    place = STRIDE * (1 + share)
+    place = CREW_STRIDE * (1 + share)
     return read(crew, place) == region and add_one_to(crew, place, region)
 
 
