@@ -161,7 +161,7 @@ def plot_sweep(results: dict[str, Any], path: Path) -> None:
     panels[0].yaxis.set_major_formatter(PercentFormatter(1))
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("share of the machine's peak")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PEERS))
     machine = results["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads, {results['dtype']}", fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)
