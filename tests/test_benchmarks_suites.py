@@ -48,7 +48,7 @@ def test_all_suites_run_where_none_is_named():
     assert [args.json.name for args in chosen] == [f"{name}.json" for name in suites.SUITES]
     by_name = {args.suite: args for args in chosen}
     assert "probe" not in by_name["cpu"].peers and "fastbp-float64" in by_name["cpu"].peers
-    assert by_name["fit"].peers == ["fastbp", "sklearn"]
+    assert by_name["fit"].peers == ["fastbp", "sklearn", "torch", "torch-compile", "jax"]
     assert by_name["real"].workloads == list(datasets.SOURCES)
     assert all(args.rounds == 2 for args in chosen)
     assert [args.rounds for args in run._arguments(["--suite", "sweep"])] == [3]

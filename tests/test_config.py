@@ -44,7 +44,7 @@ def test_warmup_leaves_nothing_to_compile(tmp_path):
     assert "fastbp: compiling" in done.stderr and done.stderr.count("\n") == 1
     assert "float32: " in done.stdout and "float64: " not in done.stdout
     files = sorted(tmp_path.rglob("*.bin"))
-    assert len(files) == 8  # three entries, each with threads and without; apply_gradients and layer_rows
+    assert len(files) == 9  # three entries, each with threads and without; apply_gradients, layer_rows and shuffle
     code = (
         "import numpy as np, fastbp\n"
         "X = np.random.default_rng(0).normal(size=(3000, 30)).astype('float32')\n"

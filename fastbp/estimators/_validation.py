@@ -29,8 +29,8 @@ def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, 
         For fewer than two validation rows.
     """
     arrays = [part for part in rows if part is not None]
-    # one column as such: of a matrix, train_test_split would make a string of each row first
-    classes = rows.y[:, 0] if stratify else None
+    # Of a matrix train_test_split makes strings too, but row by row: a tenth of a short fit
+    classes = rows.y[:, 0].astype(str) if stratify else None
     parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=classes)
     if parts[1].shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")

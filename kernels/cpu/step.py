@@ -279,13 +279,13 @@ def sum_of_shards(item, G, n_shards, plan, buffers):
             total[q] = total[q] + part[q]
 
 
-@kernel
+@kernel.inlined
 def tiles_step(t, what, slot, lo, hi, rate, correction, l2, plan, buffers, X, order, hyper):
     """What is done tile by tile, for rows lo .. hi.
 
     Without shards, region 2: gradient and update of every item in the share of thread t (``what`` is WHOLE). With them,
     the gradients of one shard, to its own place (its number), and then region 2 from their sums (SUMS; lo .. hi is the
-    batch). One function, since it is most of the compiled code.
+    batch). Pasted into both regions: as a function of its own it was compiled once more, a second of a cold start.
     """
     header, work = plan.header, buffers.work
     G = window(work, header[SCRATCH] + t * header[SCRATCH_STRIDE], header[SCRATCH_STRIDE])
