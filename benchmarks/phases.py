@@ -23,7 +23,8 @@ import numpy as np
 from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, layers, repeated
 from benchmarks.machine import pin, usable_cpus
 from benchmarks.peak import passes
-from benchmarks.workloads import MOMENTUM, PUBLISHED, SYNTHETIC, WORKLOADS, Workload, flop_per_epoch, initial_weights
+from benchmarks.peers.fastbp_ import descriptions
+from benchmarks.workloads import PUBLISHED, SYNTHETIC, WORKLOADS, Workload, flop_per_epoch, initial_weights
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.cpu import step
 from fastbp.kernels.cpu.activations import activation_forward
@@ -43,8 +44,6 @@ from fastbp.kernels.layout import (
     SHARD,
     with_next,
 )
-from fastbp.losses import Loss
-from fastbp.optimizers import SGD, Adam
 
 SECONDS = 0.05  # of one measurement; the shortest of five counts
 
@@ -141,14 +140,13 @@ def microseconds(function: Callable[..., Any], *arguments: Any) -> float:
 
 def _session(workload: Workload, dtype: str, n_threads: int) -> tuple[Any, Any]:
     """A session that has trained an epoch, without a penalty, and the order of rows."""
-    links = {"logistic": "sigmoid_cross_entropy", "softmax": "softmax_cross_entropy", "squared": "half_squared_error"}
     link = "identity" if workload.loss == "squared" else workload.loss
     network = Network(workload.dims, (*[workload.activation] * len(workload.hidden), link), np.dtype(dtype))
     X, y = workload.data(dtype)
     targets = y.astype(np.intp) if link == "softmax" else y.reshape(len(y), -1).astype(dtype)
-    optimizer = Adam() if workload.optimizer == "adam" else SGD(momentum=MOMENTUM)
+    loss, optimizer = descriptions(workload, workload.dims[-1])
     session = get_backend("cpu").open(
-        network, Loss(links[workload.loss]), optimizer, X, targets,
+        network, loss, optimizer, X, targets,
         parameters=initial_weights(workload.dims, dtype), batch_size=workload.batch, n_threads=n_threads,
     )  # fmt: skip
     rows = np.random.default_rng(0).permutation(len(X))

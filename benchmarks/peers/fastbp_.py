@@ -42,7 +42,7 @@ def _estimator(task: Task, changes: dict[str, Any]) -> Training:
     return replace(prepared, notes=_notes())
 
 
-def _descriptions(workload: Workload, n_outputs: int) -> tuple[Any, Any]:
+def descriptions(workload: Workload, n_outputs: int) -> tuple[Any, Any]:
     """The Trainer's loss and optimizer."""
     import fastbp
     from fastbp.losses import Loss
@@ -68,7 +68,7 @@ def _trainer(task: Task) -> Training:
     threadpoolctl.threadpool_limits(task.n_threads)
     held: dict[str, Any] = {}
     layers = [fastbp.Dense(units, workload.activation) for units in dims[1:-1]] + [fastbp.Dense(dims[-1])]
-    loss, optimizer = _descriptions(workload, dims[-1])
+    loss, optimizer = descriptions(workload, dims[-1])
 
     class Stamps(fastbp.Callback):
         def __init__(self) -> None:
