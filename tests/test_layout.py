@@ -314,10 +314,9 @@ def test_large_batches_of_small_networks_go_in_shards():
 @few(200)
 def test_shards_take_no_more_memory_than_they_save(widths, batch):
     size = schedule.shard_rows(widths, batch)
-    assert size % 4 == 0 and size <= 256
+    assert size == 0 or (size % 4 == 0 and 128 <= size <= 256 and batch >= 2048)
     if size:
         n_shards = -(-batch // size)
-        assert 16 * size >= 2048 or batch < 2048
         weights = sum(a * b + b for a, b in itertools.pairwise(widths))
         assert n_shards * weights <= 2 * batch * sum(widths[1:])
 

@@ -1,15 +1,18 @@
 """The order of rows of each epoch: scikit-learn's, bit by bit, by the compiled shuffle too."""
 
+import warnings
+
 import numpy as np
 import pytest
 from _kernels import few, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from sklearn import neural_network
 from sklearn.utils import check_random_state
 from sklearn.utils import shuffle as shuffle_of_scikit_learn
 
-from fastbp import _orders
+from fastbp import MLPRegressor, _orders
 from fastbp._orders import Orders, Twister
 from fastbp.kernels.cpu.shuffle import shuffle
 from fastbp.kernels.reference.shuffle import shuffle as twin
@@ -86,3 +89,16 @@ def test_a_memory_that_is_not_as_expected_is_left_alone(monkeypatch):
     right = np.ctypeslib.as_array
     monkeypatch.setattr(_orders.np.ctypeslib, "as_array", lambda array: right(array) + np.uint32(1))
     assert Twister.of(rng) is None
+
+
+def test_a_fit_follows_the_compiled_order():
+    """Of so many rows the compiled shuffle draws; in another order the weights would be others."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(_orders.COMPILED_FROM, 3)), rng.normal(size=_orders.COMPILED_FROM)
+    options = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0, "learning_rate_init": 0.01}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = MLPRegressor(**options).fit(X, y)
+        theirs = neural_network.MLPRegressor(**options).fit(X, y)
+    for W, want in zip(ours.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_allclose(W, want, rtol=1e-9)
