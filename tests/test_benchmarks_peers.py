@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 try:
     from benchmarks import driver
+    from benchmarks.peers import _loops
+    from benchmarks.peers._worker import Task
     from benchmarks.workloads import PUBLISHED, Workload, initial_weights, matrix_exponentials
 finally:
     sys.path.remove(str(ROOT))
@@ -147,3 +149,39 @@ def test_other_losses_are_told_with_more_patience_on_real_data():
     workload = workload_of("regression, sgd")
     assert len(driver._loss_warnings(found, workload)) == 1
     assert not driver._loss_warnings(found, Workload("x", 5, (7,), 3, 10, 40, epochs=4))
+
+
+class Scripted:
+    """A workload whose scores are given."""
+
+    task, loss, dims = "classification", "logistic", (3, 4, 1)
+
+    def __init__(self, scores):
+        self.scores = iter(scores)
+
+    def data(self, dtype):
+        return np.zeros((50, 3), dtype), np.arange(50) % 2
+
+    def score(self, predicted, y):
+        return next(self.scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs", "best"),
+    [
+        ([0.5, 0.7] + [0.70005] * 20, 13, 3),  # too little an improvement counts for the weights, not for going on
+        ([0.5] * 5 + [0.9] + [0.1] * 20, 17, 6),
+        ([k / 500 for k in range(300)], 200, 200),
+    ],
+)
+def test_loops_stop_as_scikit_learn_does(scores, epochs, best):
+    seen, back = [], []
+    learner = _loops.Learner(
+        start=seen.clear, train=lambda order, batch: seen.append((np.sort(order), batch)) or 0.5,
+        predict=lambda X: X, keep=lambda: len(seen), put_back=back.append,
+    )  # fmt: skip
+    task = Task(Scripted(scores), "float32", 1, "", None, fit=True)
+    answer = _loops.fits_turn(task, learner)(1)
+    assert (answer["epochs_fitted"], back) == (epochs, [best])
+    rows, batches = zip(*seen, strict=True)
+    assert set(batches) == {45} and all(np.array_equal(one, rows[0]) for one in rows) and len(set(rows[0])) == 45
