@@ -5,14 +5,16 @@ from pathlib import Path
 if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parents[1]))  # a bare checkout: kernels/ lies beside this package
 
+from fastbp import schedules
 from fastbp._config import show_config
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
+from fastbp.history import History
 from fastbp.layers import Dense
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam
-from fastbp.trainer import History, Trainer
+from fastbp.trainer import Trainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,5 +31,6 @@ __all__ = [
     "__version__",
     "compare_backends",
     "gradient_check",
+    "schedules",
     "show_config",
 ]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastbp.trainer import History, Trainer
+    from fastbp.history import History
+    from fastbp.trainer import Trainer
 
 
 class Callback:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,68 +13,17 @@ import numpy as np
 
 from fastbp._orders import Orders
 from fastbp._run import Run
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.history import History
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.schedules._rates import Rates
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
-
-
-class History(Mapping[str, list[float]]):
-    """What was measured, one value an epoch.
-
-    Parameters
-    ----------
-    names : sequence of str
-
-    Attributes
-    ----------
-    interrupted : bool
-        Whether Ctrl-C ended the training within an epoch.
-    message : str
-        Why the training ended.
-
-    Examples
-    --------
-    >>> from fastbp.trainer import History
-    >>> history = History(["loss"])
-    >>> history.append({"loss": 0.5})
-    >>> history["loss"], len(history.epochs)
-    ([0.5], 1)
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._values: dict[str, list[float]] = {name: [] for name in names}
-        self.interrupted, self.message = False, "not finished"
-
-    def append(self, logs: Mapping[str, float]) -> None:
-        """Add an epoch's values."""
-        for name, values in self._values.items():
-            values.append(logs[name])
-
-    @property
-    def epochs(self) -> range:
-        """0, 1, ...: the epochs that were finished."""
-        return range(len(next(iter(self._values.values()))))
-
-    def __getitem__(self, name: str) -> list[float]:
-        if name not in self._values:
-            raise KeyError(f"{name!r} was not recorded; there is {', '.join(map(repr, self._values))}")
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._values.items() if values)
-        return f"<History of {len(self.epochs)} epochs: {last or 'empty'}; {self.message}>"
 
 
 def _listeners(callbacks: Any) -> list[Callback]:
@@ -115,7 +64,8 @@ class Trainer:
     Attributes
     ----------
     learning_rate : float
-        Starts as the optimizer's. Callbacks may change it; the next chunk of steps has it.
+        That of the next step. Starts as the optimizer's. Callbacks may set it, and the next chunk of steps has it;
+        where the optimizer has a schedule, setting it is a ValueError, since the schedule would not know of it.
 
     Raises
     ------
@@ -155,19 +105,19 @@ class Trainer:
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
-        self.learning_rate = float(optimizer.learning_rate)
+        self._rates = Rates(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
         self._optimizer_state: dict[str, Any] | None = None
         self._stop = False
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the steps to come; callbacks may set it, to a number of at least 0."""
-        return self._learning_rate
+        """Learning rate of the next step; callbacks may set it, to a number of at least 0, if there is no schedule."""
+        return self._rates.now
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        self._learning_rate = real_number(value, "learning_rate")
+        self._rates.set(value)
 
     @property
     def stopping(self) -> bool:
@@ -216,7 +166,8 @@ class Trainer:
         -------
         History
             ``loss`` (mean over the epoch's rows, each before its update), ``val_loss`` where there is validation data,
-            ``epoch_seconds`` (of the steps, without validation and callbacks). Ctrl-C ends the training with a
+            ``learning_rate`` (of the epoch's last step) where the optimizer has a schedule, ``epoch_seconds`` (of the
+            steps, without validation and callbacks). Ctrl-C ends the training with a
             warning after the steps that are under way; the model then has the weights after these, and
             ``history.interrupted`` is True.
 
@@ -288,6 +239,8 @@ class Trainer:
             session.set_optimizer_state(self._optimizer_state)
         orders = Orders(data[0].shape[0], self._rng, compiled=self.backend == "cpu")
         rows = orders.rows
+        n_steps = -(-len(rows) // batch_size)
+        self._rates.begin(epochs, n_steps, validated=validation is not None)
         if self.verify:
             verify_step(
                 self._open(*data, batch_size=batch_size),
@@ -299,8 +252,9 @@ class Trainer:
         validation_loss = None if validation is None else session.evaluation(*validation)
         link = self.model.link
         self.model.link, self._stop = self._link, False
-        history = History(["loss", *([] if validation_loss is None else ["val_loss"]), "epoch_seconds"])
-        run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
+        optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * self._rates.scheduled]
+        history = History(["loss", *optional, "epoch_seconds"])
+        run = Run(self, session, batch_size, n_steps, listeners)
         try:
             for listener in listeners:
                 listener.on_train_begin(self, epochs, run.n_steps)
@@ -312,6 +266,9 @@ class Trainer:
                 run.hand_over()
                 if validation_loss is not None:
                     logs["val_loss"] = validation_loss()
+                if self._rates.scheduled:
+                    logs["learning_rate"] = run.last_rate
+                self._rates.end_epoch(logs)
                 history.append(logs)
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)

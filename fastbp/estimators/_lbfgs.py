@@ -12,7 +12,8 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
-from fastbp.trainer import Data, History, Trainer
+from fastbp.history import History
+from fastbp.trainer import Data, Trainer
 
 
 class _Objective:
