@@ -7,12 +7,12 @@ if not (Path(__file__).parent / "kernels").is_dir():
 
 from fastbp import schedules
 from fastbp._config import show_config
-from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.history import History
 from fastbp.layers import Dense
-from fastbp.model import Sequential
+from fastbp.model import Sequential, load
 from fastbp.optimizers import SGD, Adam
 from fastbp.trainer import Trainer
 
@@ -20,9 +20,13 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Dense",
+    "EarlyStopping",
     "History",
+    "LearningRateLogger",
     "MLPClassifier",
     "MLPRegressor",
     "ProgressBar",
@@ -31,6 +35,7 @@ __all__ = [
     "__version__",
     "compare_backends",
     "gradient_check",
+    "load",
     "schedules",
     "show_config",
 ]

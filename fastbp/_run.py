@@ -89,7 +89,7 @@ class Run:
             sizes = np.full(n_steps, self._batch)
             sizes[-1] = len(here) - (n_steps - 1) * self._batch
             sums = self._losses[first : self._done] = losses * sizes
-            self.last_rate = float(ahead[-1])
+            self._trainer.chunk_learning_rates, self.last_rate = ahead, float(ahead[-1])
             if self._trainer.on_divergence == "raise":
                 self._check(losses, ahead, first)
             for listener in self._listeners:

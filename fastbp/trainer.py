@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastbp._checkpoint import Fit, resume, save, settings
+from fastbp._files import as_path
 from fastbp._orders import Orders
 from fastbp._run import Run
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks._base import as_listeners
 from fastbp.history import History
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
@@ -24,18 +29,6 @@ from fastbp.optimizers import SGD, Adam, Optimizer
 from fastbp.schedules._rates import Rates
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
-
-
-def _listeners(callbacks: Any) -> list[Callback]:
-    """The callbacks as a list."""
-    try:
-        listeners = list(callbacks)
-    except TypeError:
-        raise TypeError(f"callbacks must be a sequence of fastbp.Callback, got {callbacks!r}") from None
-    for callback in listeners:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must hold instances of fastbp.Callback, got {callback!r}")
-    return listeners
 
 
 class Trainer:
@@ -66,6 +59,8 @@ class Trainer:
     learning_rate : float
         That of the next step. Starts as the optimizer's. Callbacks may set it, and the next chunk of steps has it;
         where the optimizer has a schedule, setting it is a ValueError, since the schedule would not know of it.
+    chunk_learning_rates : ndarray of float64
+        Those of the steps that were taken last, for ``on_chunk_end``.
 
     Raises
     ------
@@ -108,7 +103,14 @@ class Trainer:
         self._rates = Rates(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
         self._optimizer_state: dict[str, Any] | None = None
-        self._stop = False
+        self._fit: Fit | None = None
+        self._stop, self._epoch = False, 0
+        self.chunk_learning_rates = np.zeros(0)
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs of the present or last ``fit``, those before a checkpoint that it went on from included."""
+        return self._epoch
 
     @property
     def learning_rate(self) -> float:
@@ -140,6 +142,7 @@ class Trainer:
         sample_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         verbose: int = 0,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for some epochs; a second call goes on from where the first one ended.
 
@@ -159,8 +162,14 @@ class Trainer:
         sample_weight : array-like of shape (n_samples,), optional
             The loss of a batch is the weighted mean.
         callbacks : sequence of Callback, default=()
+            See :class:`fastbp.Callback`; objects of other classes that have some of its methods will do.
         verbose : int, default=0
             1 shows a progress bar.
+        resume_from : str or path-like, optional
+            A file that :class:`fastbp.Checkpoint` or :meth:`save` wrote. The training goes on with the epoch after it,
+            as if it had never ended, bit for bit: with the weights, the optimizer's state, the random state and the
+            order of rows of that moment, and with those callbacks' states that the file has. ``epochs`` counts the
+            epochs before it too. Model, loss, optimizer, shapes of the data, batch_size and shuffle must be the same.
 
         Returns
         -------
@@ -175,6 +184,8 @@ class Trainer:
         ------
         TypeError, ValueError
             For data or numbers that cannot be used; the model keeps its state.
+        OSError
+            Where ``resume_from`` cannot be read.
         FloatingPointError
             Where the loss or a weight is no longer finite (``on_divergence="raise"``), or ``verify`` finds a
             disagreement.
@@ -189,14 +200,37 @@ class Trainer:
         verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
         validation = None if validation_data is None else self._checked_validation(validation_data)
-        listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
+        path = None if resume_from is None else as_path(resume_from, "resume_from")
+        listeners = as_listeners(callbacks) + ([ProgressBar()] if verbose else [])
         with ExitStack() as closing:
             for listener in listeners:
                 closing.callback(listener.on_close, self)
-            history = self._train(data, validation, epochs, min(batch_size, data[0].shape[0]), shuffle, listeners)
+            batch_size = min(batch_size, data[0].shape[0])
+            history = self._train(data, validation, epochs, batch_size, shuffle, listeners, path)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, the training as it stands after a whole epoch, for ``fit(resume_from=path)``.
+
+        In a callback's ``on_epoch_complete``, where :class:`fastbp.Checkpoint` calls it, or after ``fit``. What is at
+        the path is replaced in one moment, by a whole file. :func:`fastbp.load` takes the model out of it.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        RuntimeError
+            Within an epoch, before the first ``fit``, or after one that ended within an epoch.
+        OSError
+            Where the file cannot be written.
+        TypeError
+            For another path, or a callback whose state no file can hold.
+        """
+        save(self, self._fit, as_path(path))
 
     def loss_and_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, list[Array]]:
         """Loss and its gradient on all rows as one batch, without the optimizer's penalty and without an update.
@@ -232,36 +266,37 @@ class Trainer:
         batch_size: int,
         shuffle: bool,
         listeners: Sequence[Callback],
+        resume_from: Path | None = None,
     ) -> History:
         """:meth:`fit` on arguments that have been checked, without its warning."""
         session = self._open(*data, batch_size=batch_size)
         if self._optimizer_state is not None:
             session.set_optimizer_state(self._optimizer_state)
         orders = Orders(data[0].shape[0], self._rng, compiled=self.backend == "cpu")
-        rows = orders.rows
-        n_steps = -(-len(rows) // batch_size)
-        self._rates.begin(epochs, n_steps, validated=validation is not None)
-        if self.verify:
-            verify_step(
-                self._open(*data, batch_size=batch_size),
-                self._open(*data, batch_size=batch_size, backend="reference"),
-                rows[:batch_size],
-                learning_rate=self.learning_rate,
-                backend=self.backend,
-            )
-        validation_loss = None if validation is None else session.evaluation(*validation)
-        link = self.model.link
-        self.model.link, self._stop = self._link, False
+        n_steps = -(-len(orders.rows) // batch_size)
         optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * self._rates.scheduled]
-        history = History(["loss", *optional, "epoch_seconds"])
+        history, given = History(["loss", *optional, "epoch_seconds"]), settings(data, validation, batch_size, shuffle)
+        fit, link, stopped = Fit(given, epochs, history, orders.rows, listeners, session), self.model.link, False
+        states: list[tuple[Callback, dict[str, Any]]] = []
+        if resume_from is None:
+            self._rates.begin(epochs, n_steps, validated=validation is not None)
+        else:
+            states = resume(resume_from, self, fit, session, orders)
+            history, link, stopped = fit.history, self.model.link, self._stop
+        if self.verify:
+            self._verify(data, orders.rows[:batch_size], batch_size)
+        validation_loss = None if validation is None else session.evaluation(*validation)
+        self.model.link, self._stop = self._link, False
+        self._fit, self._epoch = fit, fit.epoch
         run = Run(self, session, batch_size, n_steps, listeners)
         try:
             for listener in listeners:
-                listener.on_train_begin(self, epochs, run.n_steps)
-            for epoch in range(epochs):
-                start = time.perf_counter()
-                if shuffle:
-                    rows = orders.draw()
+                listener.on_train_begin(self, epochs, n_steps)
+            for listener, state in states:
+                listener.set_state(state)
+            for epoch in range(epochs if stopped else fit.epoch, epochs):
+                fit.whole, start = False, time.perf_counter()
+                rows = orders.draw() if shuffle else orders.rows
                 logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
                 run.hand_over()
                 if validation_loss is not None:
@@ -270,24 +305,43 @@ class Trainer:
                     logs["learning_rate"] = run.last_rate
                 self._rates.end_epoch(logs)
                 history.append(logs)
+                fit.epoch, fit.whole, self._epoch = epoch + 1, True, epoch + 1
                 for listener in listeners:
                     listener.on_epoch_end(self, epoch, logs)
+                for listener in listeners:
+                    listener.on_epoch_complete(self, epoch, logs)
                 if self._stop:
                     break
+            self._stop = self._stop or stopped
             history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
         except KeyboardInterrupt:
             history.interrupted, history.message = True, f"interrupted {run.place}"
+            self._fit = None
             run.cut_short()
         except BaseException:
+            self._fit = None
             run.go_back()
             raise
         finally:
             self._optimizer_state = session.get_optimizer_state()
             if not run.trained:
                 self.model.link = link
-        for listener in listeners:
-            listener.on_train_end(self, history)
+        try:
+            for listener in listeners:
+                listener.on_train_end(self, history)
+        finally:
+            fit.close()
         return history
+
+    def _verify(self, data: Data, rows: Array, batch_size: int) -> None:
+        """Take the first step with the reference too."""
+        verify_step(
+            self._open(*data, batch_size=batch_size),
+            self._open(*data, batch_size=batch_size, backend="reference"),
+            rows,
+            learning_rate=self.learning_rate,
+            backend=self.backend,
+        )
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""

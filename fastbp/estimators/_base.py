@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastbp._validation import Array, as_rows
 from fastbp.backends import Network, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._lbfgs import minimize_lbfgs
@@ -30,7 +31,7 @@ from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
-from fastbp.trainer import Data, Trainer, _listeners
+from fastbp.trainer import Data, Trainer
 
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
 PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time worth to speak of
@@ -111,7 +112,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             listeners: list[Callback] = []
             if hasattr(self, "_skl_callbacks"):
                 listeners.append(SklearnCallbacks(self, context, given, lambda: self._attributes(model, state)))
-            listeners += _listeners(() if self.callbacks is None else self.callbacks)
+            listeners += as_listeners(() if self.callbacks is None else self.callbacks)
             if isinstance(self.verbose, str):
                 listeners.append(ProgressBar())
             with ExitStack() as closing:

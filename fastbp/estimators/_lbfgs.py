@@ -100,6 +100,8 @@ def minimize_lbfgs(
             listener.on_chunk_end(trainer, len(history.epochs) - 1, 1, logs)
         for listener in listeners:
             listener.on_epoch_end(trainer, len(history.epochs) - 1, logs)
+        for listener in listeners:
+            listener.on_epoch_complete(trainer, len(history.epochs) - 1, logs)
         since = time.perf_counter()
         if trainer.stopping:
             raise StopIteration
