@@ -11,7 +11,7 @@ from fastbp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, Lea
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.history import History
-from fastbp.layers import Dense
+from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from fastbp.model import Sequential, load
 from fastbp.optimizers import SGD, Adam
 from fastbp.trainer import Trainer
@@ -20,16 +20,20 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "BatchNorm",
     "CSVLogger",
     "Callback",
     "Checkpoint",
     "Dense",
+    "Dropout",
     "EarlyStopping",
     "History",
+    "LayerNorm",
     "LearningRateLogger",
     "MLPClassifier",
     "MLPRegressor",
     "ProgressBar",
+    "Residual",
     "Sequential",
     "Trainer",
     "__version__",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp._descriptions import describe, describe_model, first_difference, read_weights, weight_names
+from fastbp._descriptions import describe, describe_model, first_difference, named_weights, read_weights
 from fastbp._files import Tensors, decode, encode, read, write
-from fastbp._orders import Orders
 from fastbp._validation import Array, shown
 from fastbp.backends import Session
 from fastbp.callbacks._base import Callback, kind_of
@@ -36,8 +36,6 @@ class Fit:
     rows : ndarray
         The order of rows; overwritten by each epoch's.
     listeners : sequence of Callback
-    session : Session or None
-        None when the training has ended.
     epoch : int
         Whole epochs so far.
     whole : bool
@@ -49,7 +47,6 @@ class Fit:
     history: History
     rows: Array
     listeners: Sequence[Callback]
-    session: Session | None
     epoch: int = 0
     whole: bool = True
     _states: list[tuple[str, bool, dict[str, Any]]] = field(default_factory=list)
@@ -62,7 +59,7 @@ class Fit:
 
     def close(self) -> None:
         """At the end of the training: keep no more than a later ``save`` needs."""
-        self._states, self.listeners, self.session = self.states, (), None
+        self._states, self.listeners = self.states, ()
 
 
 def settings(
@@ -110,9 +107,8 @@ def save(trainer: Trainer, fit: Fit | None, path: Path) -> None:
         raise RuntimeError(
             "a checkpoint is of whole epochs: call trainer.save in on_epoch_complete, not within an epoch"
         )
-    weights = trainer.model._weights
-    optimizer = trainer._optimizer_state if fit.session is None else fit.session.get_optimizer_state()
-    position = trainer._rates.position
+    session = trainer._session
+    optimizer = trainer._optimizer_state if session is None else session.get_optimizer_state()
     state = {
         "epoch": fit.epoch,
         "epochs": fit.epochs,
@@ -120,25 +116,33 @@ def save(trainer: Trainer, fit: Fit | None, path: Path) -> None:
         "history": {name: np.array(values, float) for name, values in fit.history.items()},
         "rows": fit.rows,
         "random_state": trainer._rng.get_state(legacy=False),
-        "rates": position._asdict(),
+        "rates": trainer._rates.position._asdict(),
+        "mask_seed": trainer._mask_seed,
         "optimizer": optimizer,
         "callbacks": fit.states,
     }
-    tensors = dict(zip(weight_names(len(weights)), weights, strict=True))
+    tensors = named_weights(trainer.model)
     header = {"kind": "checkpoint", **_description(trainer, fit), "state": encode(state, "state", tensors)}
     write(path, header, tensors)
 
 
-def resume(
-    path: Path, trainer: Trainer, fit: Fit, session: Session, orders: Orders
-) -> list[tuple[Callback, dict[str, Any]]]:
-    """Take over a checkpoint: trainer, fit, session and orders stand where it was written.
+class Saved:
+    """A checkpoint, checked against the training that is to go on from it.
 
-    Nothing is changed before all of it has been checked.
+    Parameters
+    ----------
+    path : Path
+    trainer : Trainer
+    fit : Fit
+        The call that goes on; not changed before :meth:`apply`.
 
-    Returns
-    -------
-    list of callback and state
+    Attributes
+    ----------
+    mask_seed : int
+        What the session is to be opened with.
+    stopped : bool
+        Whether a callback had ended the training.
+    callbacks : list of callback and state
         For ``set_state``, once the callbacks have had ``on_train_begin``.
 
     Raises
@@ -148,58 +152,73 @@ def resume(
     OSError
         Where it cannot be read.
     """
-    header, tensors = read(path, "checkpoint")
-    here = _description(trainer, fit)
-    here["model"]["link"] = trainer._link
-    for name, mine in here.items():
-        difference = first_difference(header.get(name), mine, name)
-        if difference:
-            raise ValueError(
-                f"{path} is of another training: {difference}. Resume with the model, loss, optimizer, data, "
-                "batch_size and shuffle of that one"
-            )
-    try:
-        saved = _Saved(header, tensors, trainer, fit, session)
-    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be resumed: {error}") from None
-    session.set_parameters(saved.weights)
-    session.set_optimizer_state(saved.optimizer)
-    trainer.model._weights, trainer.model.link = saved.weights, trainer._link
-    trainer._rng.set_state(saved.random_state)
-    trainer._rates.position = saved.position
-    orders.rows[:] = saved.rows
-    fit.history, fit.epoch, trainer._stop = saved.history, saved.epoch, saved.stopped
-    return saved.callbacks
 
+    def __init__(self, path: Path, trainer: Trainer, fit: Fit) -> None:
+        header, tensors = read(path, "checkpoint")
+        self._path, here = path, _description(trainer, fit)
+        here["model"]["link"] = trainer._link
+        for name, mine in here.items():
+            difference = first_difference(header.get(name), mine, name)
+            if difference:
+                raise ValueError(
+                    f"{path} is of another training: {difference}. Resume with the model, loss, optimizer, data, "
+                    "batch_size and shuffle of that one"
+                )
+        with self._named():
+            self._take(header, tensors, trainer, fit)
 
-class _Saved:
-    """What a checkpoint holds, checked against the training that is to go on from it."""
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors within the block name the file."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self._path} cannot be resumed: {error}") from None
+        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{self._path} is damaged: {type(error).__name__}: {error}") from error
 
-    def __init__(self, header: dict[str, Any], tensors: Tensors, trainer: Trainer, fit: Fit, session: Session) -> None:
-        model = trainer.model
-        self.weights = read_weights(tensors, model._network.shapes, model.dtype, alone=False)
-        if trainer.on_divergence == "raise" and not all(np.isfinite(array).all() for array in self.weights):
+    def _take(self, header: dict[str, Any], tensors: Tensors, trainer: Trainer, fit: Fit) -> None:
+        """Everything but the optimizer's state is checked here."""
+        self._weights = read_weights(tensors, trainer.model, alone=False)
+        if trainer.on_divergence == "raise" and not all(np.isfinite(array).all() for array in self._weights):
             raise ValueError("it has weights that are infinite or NaN")
         names = [name for name in tensors.kinds if name.startswith("state.")]
         state = decode(header["state"], dict(zip(names, tensors.load(names), strict=True)))
-        self.epoch, self.stopped = _whole(state["epoch"], "epoch"), bool(state["stopped"])
-        self.position = _position(state["rates"], trainer._rates.position)
+        self._epoch, self.stopped = _whole(state["epoch"], "epoch"), bool(state["stopped"])
+        self._position = _position(state["rates"], trainer._rates.position)
         self._check_length(_whole(state["epochs"], "epochs"), trainer, fit)
-        self.history = _history(state["history"], list(fit.history), self.epoch)
-        self.rows = state["rows"]
-        if not np.array_equal(np.sort(self.rows), np.arange(len(fit.rows))):
+        self._history = _history(state["history"], list(fit.history), self._epoch)
+        self._rows, self.mask_seed = state["rows"], _whole(state["mask_seed"], "mask_seed")
+        if not np.array_equal(np.sort(self._rows), np.arange(len(fit.rows))):
             raise ValueError(f"its order of rows is none of {len(fit.rows)} rows")
-        self.random_state = state["random_state"]
-        _check_random_state(self.random_state, trainer._rng)
-        self.optimizer = state["optimizer"]
-        check_like(self.optimizer, session.get_optimizer_state(), "the optimizer's state")
+        self._random_state = state["random_state"]
+        _check_random_state(self._random_state, trainer._rng)
+        self._optimizer = state["optimizer"]
         self.callbacks = _matched(state["callbacks"], fit.listeners)
 
+    def apply(self, trainer: Trainer, fit: Fit, session: Session) -> None:
+        """Make trainer, fit and session stand where the checkpoint was written.
+
+        Raises
+        ------
+        ValueError
+            For an optimizer's state that is not built as the session's; nothing is changed then.
+        """
+        with self._named():
+            check_like(self._optimizer, session.get_optimizer_state(), "the optimizer's state")
+        session.set_parameters(self._weights)
+        session.set_optimizer_state(self._optimizer)
+        trainer.model._weights, trainer.model.link = self._weights, trainer._link
+        trainer._rng.set_state(self._random_state)
+        trainer._rates.position, trainer._mask_seed = self._position, self.mask_seed
+        fit.rows[:] = self._rows
+        fit.history, fit.epoch = self._history, self._epoch
+
     def _check_length(self, epochs: int, trainer: Trainer, fit: Fit) -> None:
-        if fit.epochs < self.epoch:
-            raise ValueError(f"it has {self.epoch} epochs already, and epochs={fit.epochs} counts these too: give more")
+        if fit.epochs < self._epoch:
+            raise ValueError(
+                f"it has {self._epoch} epochs already, and epochs={fit.epochs} counts these too: give more"
+            )
         if trainer._rates.spans_fit and epochs != fit.epochs:
             raise ValueError(
                 f"the schedule {shown(trainer.optimizer.learning_rate)} spans the fit, which was to have {epochs} "

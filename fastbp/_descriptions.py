@@ -120,12 +120,16 @@ def describe_model(model: Sequential) -> dict[str, Any]:
     }
 
 
-def weight_names(n_weights: int) -> list[str]:
-    """Names of a model's weights in a file, in the order of ``get_weights``."""
-    return [f"weights.{k}" for k in range(n_weights)]
+def named_weights(model: Sequential) -> dict[str, Array]:
+    """A model's weights by the names that a file has for them: ``weights.W1``, ``weights.b1``, ..."""
+    return dict(zip(_weight_names(model), model._weights, strict=True))
 
 
-def read_weights(tensors: Tensors, shapes: list[tuple[int, ...]], dtype: np.dtype[Any], *, alone: bool) -> list[Array]:
+def _weight_names(model: Sequential) -> list[str]:
+    return [f"weights.{name}" for name in model._described.names]
+
+
+def read_weights(tensors: Tensors, model: Sequential, *, alone: bool) -> list[Array]:
     """The weights of a file, once their names, shapes and dtypes have been found right.
 
     Raises
@@ -133,7 +137,7 @@ def read_weights(tensors: Tensors, shapes: list[tuple[int, ...]], dtype: np.dtyp
     ValueError
         For arrays that are missing, too many (where nothing else is in the file, ``alone``) or of another kind.
     """
-    names, kinds = weight_names(len(shapes)), tensors.kinds
+    names, shapes, dtype, kinds = _weight_names(model), model._described.shapes, model.dtype, tensors.kinds
     missing = [name for name in names if name not in kinds]
     extra = [name for name in kinds if name not in names and (alone or name.startswith("weights."))]
     for problem, found in (("has not", missing), ("has, beyond what its layers need,", extra)):
@@ -151,7 +155,7 @@ def save_model(model: Sequential, path: Path) -> None:
     if not all(np.isfinite(array).all() for array in model._weights):
         raise ValueError("the model has weights that are infinite or NaN, which no file is loaded with: train it anew")
     header = {"kind": "model", "model": describe_model(model)}
-    write(path, header, dict(zip(weight_names(len(model._weights)), model._weights, strict=True)))
+    write(path, header, named_weights(model))
 
 
 def load_model(kind: type[Sequential], path: Path) -> Sequential:
@@ -162,11 +166,10 @@ def load_model(kind: type[Sequential], path: Path) -> Sequential:
     if not isinstance(given, dict) or given.keys() != set(names) or not isinstance(given["layers"], list):
         raise ValueError(f"{path} is damaged: a model is described by {', '.join(names)}, got {shown(given)}")
     try:
-        model = kind._described(
+        model = kind._without_weights(
             build(given["layers"], "layers"), n_features=given["n_features"], dtype=given["dtype"], link=given["link"]
         )
-        weights = read_weights(tensors, model._network.shapes, model.dtype, alone=header["kind"] == "model")
-        model.set_weights(weights)
+        model.set_weights(read_weights(tensors, model, alone=header["kind"] == "model"))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds no usable model: {error}") from None
     return model

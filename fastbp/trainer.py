@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastbp._checkpoint import Fit, resume, save, settings
+from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
-from fastbp._orders import Orders
-from fastbp._run import Run
+from fastbp._fit import Data, train
+from fastbp._network import check_sparse
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, whole_number
-from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.history import History
+from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
 from fastbp.schedules._rates import Rates
-
-Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
 
 
 class Trainer:
@@ -95,14 +91,17 @@ class Trainer:
         if not isinstance(optimizer, SGD | Adam):
             raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
-        self._link = self.loss.check_output(model.n_outputs, model.layers[-1].activation)
+        self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         self.backend = one_of(backend, BACKENDS, "backend")
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
         self._rates = Rates(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
+        # what is not used draws nothing, so that the order of rows is scikit-learn's
+        self._mask_seed = int(self._rng.randint(2**62, dtype=np.int64)) if model._described.has(DROPOUT) else 0
         self._optimizer_state: dict[str, Any] | None = None
+        self._session: Session | None = None  # while training is under way
         self._fit: Fit | None = None
         self._stop, self._epoch = False, 0
         self.chunk_learning_rates = np.zeros(0)
@@ -199,6 +198,11 @@ class Trainer:
         shuffle = flag(shuffle, "shuffle")
         verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
+        if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
+            raise ValueError(
+                "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
+                f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
+            )
         validation = None if validation_data is None else self._checked_validation(validation_data)
         path = None if resume_from is None else as_path(resume_from, "resume_from")
         listeners = as_listeners(callbacks) + ([ProgressBar()] if verbose else [])
@@ -206,7 +210,7 @@ class Trainer:
             for listener in listeners:
                 closing.callback(listener.on_close, self)
             batch_size = min(batch_size, data[0].shape[0])
-            history = self._train(data, validation, epochs, batch_size, shuffle, listeners, path)
+            history = train(self, data, validation, epochs, batch_size, shuffle, listeners, path)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
@@ -258,95 +262,11 @@ class Trainer:
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _train(
-        self,
-        data: Data,
-        validation: Data | None,
-        epochs: int,
-        batch_size: int,
-        shuffle: bool,
-        listeners: Sequence[Callback],
-        resume_from: Path | None = None,
-    ) -> History:
-        """:meth:`fit` on arguments that have been checked, without its warning."""
-        session = self._open(*data, batch_size=batch_size)
-        if self._optimizer_state is not None:
-            session.set_optimizer_state(self._optimizer_state)
-        orders = Orders(data[0].shape[0], self._rng, compiled=self.backend == "cpu")
-        n_steps = -(-len(orders.rows) // batch_size)
-        optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * self._rates.scheduled]
-        history, given = History(["loss", *optional, "epoch_seconds"]), settings(data, validation, batch_size, shuffle)
-        fit, link, stopped = Fit(given, epochs, history, orders.rows, listeners, session), self.model.link, False
-        states: list[tuple[Callback, dict[str, Any]]] = []
-        if resume_from is None:
-            self._rates.begin(epochs, n_steps, validated=validation is not None)
-        else:
-            states = resume(resume_from, self, fit, session, orders)
-            history, link, stopped = fit.history, self.model.link, self._stop
-        if self.verify:
-            self._verify(data, orders.rows[:batch_size], batch_size)
-        validation_loss = None if validation is None else session.evaluation(*validation)
-        self.model.link, self._stop = self._link, False
-        self._fit, self._epoch = fit, fit.epoch
-        run = Run(self, session, batch_size, n_steps, listeners)
-        try:
-            for listener in listeners:
-                listener.on_train_begin(self, epochs, n_steps)
-            for listener, state in states:
-                listener.set_state(state)
-            for epoch in range(epochs if stopped else fit.epoch, epochs):
-                fit.whole, start = False, time.perf_counter()
-                rows = orders.draw() if shuffle else orders.rows
-                logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                run.hand_over()
-                if validation_loss is not None:
-                    logs["val_loss"] = validation_loss()
-                if self._rates.scheduled:
-                    logs["learning_rate"] = run.last_rate
-                self._rates.end_epoch(logs)
-                history.append(logs)
-                fit.epoch, fit.whole, self._epoch = epoch + 1, True, epoch + 1
-                for listener in listeners:
-                    listener.on_epoch_end(self, epoch, logs)
-                for listener in listeners:
-                    listener.on_epoch_complete(self, epoch, logs)
-                if self._stop:
-                    break
-            self._stop = self._stop or stopped
-            history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
-        except KeyboardInterrupt:
-            history.interrupted, history.message = True, f"interrupted {run.place}"
-            self._fit = None
-            run.cut_short()
-        except BaseException:
-            self._fit = None
-            run.go_back()
-            raise
-        finally:
-            self._optimizer_state = session.get_optimizer_state()
-            if not run.trained:
-                self.model.link = link
-        try:
-            for listener in listeners:
-                listener.on_train_end(self, history)
-        finally:
-            fit.close()
-        return history
-
-    def _verify(self, data: Data, rows: Array, batch_size: int) -> None:
-        """Take the first step with the reference too."""
-        verify_step(
-            self._open(*data, batch_size=batch_size),
-            self._open(*data, batch_size=batch_size, backend="reference"),
-            rows,
-            learning_rate=self.learning_rate,
-            backend=self.backend,
-        )
-
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
         model = self.model
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
+        check_sparse(model._described, X, f"{prefix}X")
         y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
         return X, y, weights
@@ -358,7 +278,14 @@ class Trainer:
         return self._checked(X, y, sample_weight, prefix="validation_data: ")
 
     def _open(
-        self, X: Array, y: Array, weights: Array | None, *, batch_size: int, backend: str | None = None
+        self,
+        X: Array,
+        y: Array,
+        weights: Array | None,
+        *,
+        batch_size: int,
+        backend: str | None = None,
+        seed: int | None = None,
     ) -> Session:
         model = self.model
         return get_backend(backend or self.backend).open(
@@ -371,4 +298,5 @@ class Trainer:
             batch_size=batch_size,
             sample_weight=weights,
             n_threads=self.n_threads,
+            seed=self._mask_seed if seed is None else seed,
         )

@@ -77,7 +77,7 @@ def test_the_file_says_what_it_is(tmp_path):
     assert header["model"]["layers"][0] == {
         "type": "Dense", "units": 7, "activation": "relu", "initializer": "he_normal"
     }  # fmt: skip
-    assert sorted(tensors) == [f"weights.{k}" for k in range(6)]
+    assert sorted(tensors) == [f"weights.{name}" for name in ("W1", "W2", "W3", "b1", "b2", "b3")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ CHANGES = [
     (lambda h, t: layer(h, activation="relu6"), "activation must be one of"),
     (lambda h, t: layer(h, activation={"type": "Dense", "units": 1}), "activation must be one of"),
     (lambda h, t: h["model"].update(layers=[]), "layers must hold at least one"),
-    (lambda h, t: h["model"].update(layers=[1, 2]), r"layers\[0\] must be a fastbp.Dense"),
+    (lambda h, t: h["model"].update(layers=[1, 2]), "layers: number 0 must be a fastbp.Dense"),
     (lambda h, t: h["model"].update(n_features="4"), "n_features must be an integer"),
     (lambda h, t: h["model"].update(dtype="int8"), "dtype must be 'float32' or 'float64', got 'int8'"),
     (
@@ -141,16 +141,16 @@ CHANGES = [
     (lambda h, t: h["model"].update(link=["softmax"]), "link must be 'identity'"),
     # sizes that no machine holds, or that the file does not have: seen before memory is asked for
     (lambda h, t: layer(h, units=10**12), "the machine has"),
-    (lambda h, t: layer(h, units=10**7), r"weights.2 is of the shape \(7, 5\) .* but its layers need \(7, 10000000\)"),
-    (lambda h, t: t.pop("weights.3"), "has not the array weights.3"),
+    (lambda h, t: layer(h, units=10**7), r"weights.W2 is of the shape \(7, 5\) .* but its layers need \(7, 10000000\)"),
+    (lambda h, t: t.pop("weights.b2"), "has not the array weights.b2"),
     (lambda h, t: t.update(more=np.zeros(2)), "has, beyond what its layers need, the array more"),
     (
-        lambda h, t: t.update({"weights.3": np.zeros(4, np.float32)}),
-        r"weights.3 is of the shape \(4,\) and dtype float32",
+        lambda h, t: t.update({"weights.b2": np.zeros(4, np.float32)}),
+        r"weights.b2 is of the shape \(4,\) and dtype float32",
     ),
-    (lambda h, t: t.update({"weights.3": np.zeros(5)}), r"dtype float64, but its layers need \(5,\) and float32"),
-    (lambda h, t: t["weights.3"].__setitem__(2, np.nan), r"weights\[3\] .* must be finite"),
-    (lambda h, t: t["weights.0"].__setitem__((2, 2), np.inf), r"weights\[0\] .* must be finite"),
+    (lambda h, t: t.update({"weights.b2": np.zeros(5)}), r"dtype float64, but its layers need \(5,\) and float32"),
+    (lambda h, t: t["weights.b2"].__setitem__(2, np.nan), r"weights\[3\] .* must be finite"),
+    (lambda h, t: t["weights.W1"].__setitem__((2, 2), np.inf), r"weights\[0\] .* must be finite"),
 ]
 
 
@@ -311,3 +311,39 @@ def test_models_and_estimators_can_be_pickled():
     assert_same(a_model().get_weights(), model.get_weights())
     estimator = fastbp.MLPClassifier((5,), tol=1e9).fit(X, y)
     assert_same(estimator.predict(X), pickle.loads(pickle.dumps(estimator)).predict(X))
+
+
+def a_deep_model():
+    """Every kind of layer, in blocks within blocks."""
+    inner = fastbp.Residual([fastbp.LayerNorm(), fastbp.Dense(6, "tanh")], activation="relu")
+    block = fastbp.Residual([inner, fastbp.Dropout(0.3), fastbp.Dense(5)], initializer="he_normal")
+    layers = [fastbp.Dense(6), fastbp.BatchNorm("relu", momentum=0.2), block, fastbp.Dense(3)]
+    return fastbp.Sequential(layers, n_features=4, random_state=0, dtype="float64")
+
+
+def test_every_kind_of_layer_comes_back(tmp_path):
+    path, model = tmp_path / "model.safetensors", a_deep_model()
+    model._weights[4][:] = 0.5  # the running mean
+    model.save(path)
+    again, X = fastbp.load(path), np.random.default_rng(0).normal(size=(9, 4))
+    assert again.layers == model.layers
+    assert_same(model.get_weights(), again.get_weights())
+    assert_same(model.predict(X), again.predict(X))
+    _, tensors = content(path)
+    assert set(tensors) == {f"weights.{name}" for name in model._described.names}
+
+
+def test_a_negative_variance_and_blocks_without_an_end_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    a_deep_model().save(path)
+    header, tensors = content(path)
+    tensors["weights.variance1"][0] = -1
+    save_file(tensors, path, {"fastbp": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"\(variance1\) must be at least 0"):
+        fastbp.load(path)
+    for depth in (200, 3000):
+        block = '{"type": "Residual", "layers": [' * depth + '{"type": "Dense", "units": 2}' + "]}" * depth
+        text = json.dumps(header).replace(json.dumps(header["model"]["layers"]), f"[{block}]")
+        save_file(tensors, path, {"fastbp": text})
+        with pytest.raises(ValueError, match=r"holds no usable model|is damaged: its description"):
+            fastbp.load(path)

@@ -10,10 +10,11 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastbp._fit import Data
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
 from fastbp.history import History
-from fastbp.trainer import Data, Trainer
+from fastbp.trainer import Trainer
 
 
 class _Objective:
