@@ -5,25 +5,31 @@ from pathlib import Path
 if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parents[1]))  # a bare checkout: kernels/ lies beside this package
 
+from fastbp import schedules
 from fastbp._config import show_config
-from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
+from fastbp.history import History
 from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
-from fastbp.model import Sequential
+from fastbp.model import Sequential, load
 from fastbp.optimizers import SGD, Adam
-from fastbp.trainer import History, Trainer
+from fastbp.trainer import Trainer
 
 __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
     "BatchNorm",
+    "CSVLogger",
     "Callback",
+    "Checkpoint",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "History",
     "LayerNorm",
+    "LearningRateLogger",
     "MLPClassifier",
     "MLPRegressor",
     "ProgressBar",
@@ -33,5 +39,7 @@ __all__ = [
     "__version__",
     "compare_backends",
     "gradient_check",
+    "load",
+    "schedules",
     "show_config",
 ]
