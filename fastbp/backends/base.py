@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,26 @@ class Network:
         return [shape for fan_in, fan_out in pairs for shape in ((fan_in, fan_out), (fan_out,))]
 
 
+class Inspection(NamedTuple):
+    """What one batch leaves in a network, without an update.
+
+    Attributes
+    ----------
+    loss : float
+    gradients : list of ndarray
+        As :meth:`Session.loss_and_gradients` gives them.
+    outputs : list of ndarray
+        A of each layer, (n_rows, fan_out).
+    deltas : list of ndarray
+        dL / dZ of each layer, of the same shapes; the mean over the batch is in them.
+    """
+
+    loss: float
+    gradients: list[Array]
+    outputs: list[Array]
+    deltas: list[Array]
+
+
 class Session(ABC):
     """One network, its optimizer state and its training data, laid out where the backend wants them."""
 
@@ -76,6 +96,14 @@ class Session(ABC):
         """Loss on one batch and its gradient, averaged over the batch, shaped as the parameters.
 
         The optimizer's penalty is in neither of them.
+        """
+
+    @abstractmethod
+    def inspect(self, rows: Array) -> Inspection:
+        """The same on one batch, with the outputs and deltas of each layer: copies, as they are in training.
+
+        The last layer's outputs are those of a prediction where the loss brings the link. For batches of fewer than
+        2048 rows, which no session cuts into shards.
         """
 
     @abstractmethod
