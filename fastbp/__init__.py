@@ -6,8 +6,9 @@ if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parents[1]))  # a bare checkout: kernels/ lies beside this package
 
 from fastbp._config import show_config
+from fastbp._gradient_flow_callback import GradientFlow
 from fastbp.callbacks import Callback, ProgressBar
-from fastbp.diagnostics import compare_backends, gradient_check
+from fastbp.diagnostics import compare_backends, gradient_check, gradient_flow
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.layers import Dense
 from fastbp.model import Sequential
@@ -20,6 +21,7 @@ __all__ = [
     "Adam",
     "Callback",
     "Dense",
+    "GradientFlow",
     "History",
     "MLPClassifier",
     "MLPRegressor",
@@ -29,5 +31,6 @@ __all__ = [
     "__version__",
     "compare_backends",
     "gradient_check",
+    "gradient_flow",
     "show_config",
 ]

@@ -69,7 +69,8 @@ def likely_cause(evidence: Evidence, k: int, error: float) -> str:
     if known:
         return known
     for variant in evidence.variants:
-        if variant.gradients[k] is not None and _agrees(given, variant.gradients[k], allowed, where=numeric):
+        faulty = variant.gradients[k]
+        if faulty is not None and _agrees(given, faulty, allowed, where=numeric):
             return variant.cause
     return (
         _penalty(evidence, k, allowed)

@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     """One entry of one array: its place, the gradient, and the central difference."""
 
     array: str
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     gradient: float
     numeric: float
 

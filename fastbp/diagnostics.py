@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp._gradient_check import Entry, GradientCheck, gradient_check
+from fastbp._gradient_flow import Finding, FlowOfGradients, gradient_flow
 from fastbp._validation import one_of, shown
 from fastbp._verify import parameter_names, relative_difference
 from fastbp.backends import BACKENDS
@@ -17,7 +18,16 @@ from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD
 from fastbp.trainer import Trainer
 
-__all__ = ["BackendComparison", "Entry", "GradientCheck", "compare_backends", "gradient_check"]
+__all__ = [
+    "BackendComparison",
+    "Entry",
+    "Finding",
+    "FlowOfGradients",
+    "GradientCheck",
+    "compare_backends",
+    "gradient_check",
+    "gradient_flow",
+]
 
 
 @dataclass(frozen=True)
