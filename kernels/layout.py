@@ -21,7 +21,7 @@ between rows, the rows of one column share two of the 64 sets of a first-level c
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,10 @@ CREW_STRIDE = CACHE_LINE // 8  # elements from one of the crew's counters to the
 AHEAD = 8
 
 # Columns of ``table``: one row a layer
-FAN_IN, FAN_OUT, WEIGHTS, BIAS, PANEL_ROWS, TRANSPOSED, TRANSPOSED_ROWS, OUT, OUT_LD, ACTIVATION, NORM = range(11)
+(
+    FAN_IN, FAN_OUT, WEIGHTS, BIAS, PANEL_ROWS, TRANSPOSED, TRANSPOSED_ROWS, OUT, OUT_LD, ACTIVATION, NORM,
+    KIND, INPUT, SOURCE, ADDS, STATS, SLOPE, RUNNING, CONSTANT, CONSTANT_2, TABLE_SIZE,
+) = range(21)  # fmt: skip
 
 # Columns of ``items``: one row a tile of W (LO, HI: rows) or, where LO is -1, the bias of neighbouring panels
 LAYER, COLUMN, WIDTH, LO, HI = range(5)
@@ -79,13 +82,17 @@ GRADIENT, SGD, ADAM = range(3)  # GRADIENT: no update; the gradient is written t
 PYTORCH, SCIKIT_LEARN = range(2)
 
 
+# What kernels are compiled with only where a network needs it: see ``Plan.uses``
+FEATURES = ("dropout", "batch_norm", "layer_norm", "residual")
+
+
 class Plan(NamedTuple):
     """All offsets of one network for one batch size and number of threads.
 
     Attributes
     ----------
     header : ndarray of int64, shape (HEADER_SIZE,)
-    table : ndarray of int64, shape (n_layers, 11)
+    table : ndarray of int64, shape (n_layers, TABLE_SIZE)
     items : ndarray of int64, shape (n_items, 5)
         What the update does, thread after thread.
     shares : ndarray of int64, shape (2, n_threads + 1)
@@ -95,6 +102,9 @@ class Plan(NamedTuple):
         0, 1, 2, ...: the row index of everything but X. As long as ``row_loss``: with shards another length.
     crew : ndarray of int64, shape (CREW_STRIDE (1 + n_threads),)
         By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
+    uses : ndarray without elements, or None
+        Its dtype has a field for each of ``FEATURES`` that the network needs, and None stands for none. The compiler
+        sees the type: a plain network does not wait for code that others need.
     """
 
     header: Array
@@ -103,6 +113,7 @@ class Plan(NamedTuple):
     shares: Array
     rows: Array
     crew: Array
+    uses: Array | None = None
 
 
 class Buffers(NamedTuple):
@@ -142,6 +153,18 @@ def padded(n: int, unit: int = GROUP) -> int:
     return -(-n // unit) * unit
 
 
+def marker(features: Iterable[str]) -> Array | None:
+    """``Plan.uses`` for a network that needs these features.
+
+    >>> marker(["dropout", "residual"]).dtype.names
+    ('dropout', 'residual')
+    """
+    chosen = set(features)
+    if not chosen <= set(FEATURES):
+        raise ValueError(f"features must be of {', '.join(FEATURES)}, got {', '.join(sorted(chosen))}")
+    return np.zeros(0, [(name, np.uint8) for name in FEATURES if name in chosen]) if chosen else None
+
+
 def row_stride(n: int, itemsize: int) -> int:
     """Elements from one row of n activations to the next: whole groups, and an odd number of cache lines, or two.
 
@@ -163,191 +186,6 @@ def panel_columns(n: int, lanes: int) -> list[tuple[int, int]]:
     """
     panel = 2 * lanes
     return [(j, panel if n - j > lanes else min(lanes, padded(n - j))) for j in range(0, n, panel)]
-
-
-def plan(
-    widths: tuple[int, ...],
-    activations: tuple[str, ...],
-    *,
-    dtype: Any,
-    lanes: int,
-    batch: int,
-    n_threads: int = 1,
-    owners: bool = False,
-    gathered: bool = False,
-    shard: int = 0,
-    update: bool = True,
-    density: float | None = None,
-    **codes: int,
-) -> tuple[Plan, int]:
-    """Lay out a network.
-
-    Parameters
-    ----------
-    widths, activations
-        As in ``fastbp.backends.base.Network``.
-    dtype : numpy dtype
-        float32 or float64.
-    lanes : int
-        Elements of one vector.
-    batch : int
-        Rows of the largest batch.
-    n_threads : int
-        Shares that the work is cut into.
-    owners : bool
-        Whether the first layer's forward goes by panels, each with an owner, instead of by rows.
-    gathered : bool
-        Whether each batch's rows of X are copied to where they lie no power of two apart. Not with owners.
-    shard : int
-        Rows of a shard, a multiple of 4; 0 for none. Not with owners.
-    update : bool
-        False leaves out the items, for predictions alone.
-    density : float, optional
-        Share of X that is not zero, where X is in compressed rows.
-    **codes : int
-        Further header entries, by lower-case name: ``loss``, ``loss_convention``, ``optimizer``, ...
-
-    Returns
-    -------
-    plan : Plan
-    work_size : int
-        Elements of the ``work`` buffer.
-    """
-    itemsize = np.dtype(dtype).itemsize
-    n_layers, n_shards = len(widths) - 1, -(-batch // shard) if shard else 0
-    room = n_threads * shard or batch  # rows of activations
-    table = np.zeros((n_layers, 11), np.int64)
-    parameters = out = transposed = norms = 0
-    for l, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-        panel_rows = padded(fan_in) if l else fan_in
-        row = table[l]
-        row[[FAN_IN, FAN_OUT, PANEL_ROWS, TRANSPOSED_ROWS]] = fan_in, fan_out, panel_rows, padded(fan_out)
-        row[WEIGHTS], parameters = parameters, parameters + panel_rows * padded(fan_out)
-        parameters = padded(parameters)
-        row[BIAS], parameters = parameters, parameters + padded(fan_out)
-        row[OUT_LD] = row_stride(fan_out, itemsize)
-        row[OUT], out = out, out + room * row[OUT_LD]
-        row[TRANSPOSED], transposed = transposed, transposed + (padded(fan_in) * padded(fan_out) if l else 0)
-        row[NORM], norms = norms, norms + -(-fan_in // TILE_ROWS) * padded(fan_out)
-        row[ACTIVATION] = ACTIVATIONS[activations[l]]
-
-    header = np.zeros(HEADER_SIZE, np.int64)
-    header[[N_LAYERS, BATCH, N_PARAMETERS, OWNERS, LANES]] = n_layers, batch, parameters, owners, lanes
-    header[DELTAS] = position = padded(out)
-    position += padded(out)
-    if owners:  # otherwise both slots are one
-        header[SECOND_SLOT], position = position, position + padded(batch * int(table[0, OUT_LD]))
-    if gathered:  # never at 0, which stands for none
-        header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
-        position += padded(room * int(header[GATHERED_LD]))
-    table[:, TRANSPOSED] += position
-    position += transposed
-    table[:, NORM] += position
-    header[NORMS], header[N_NORMS] = position, norms
-    position += norms
-    header[ZEROS] = position
-    position += max(padded(width) for width in widths)
-    # one more cache line apart than the tile is long: threads never write to one line
-    header[SCRATCH], header[SCRATCH_STRIDE] = padded(position, 64), padded(TILE_ROWS * 2 * lanes + 64, 64)
-    position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
-    header[SHARD], header[SHARDS], position = shard, padded(position), padded(position) + n_shards * parameters
-    for name, code in codes.items():
-        header[globals()[name.upper()]] = code
-
-    items, shares = np.zeros((0, 5), np.int64), np.zeros((2, n_threads + 1), np.int64)
-    if update:
-        items, shares = _items(table, lanes, batch, n_threads, owners, density)
-    crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
-    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
-
-
-def _items(
-    table: Array, lanes: int, batch: int, n_threads: int, owners: bool, density: float | None
-) -> tuple[Array, Array]:
-    """Cut the update into tiles and give each thread a share of about the same cost.
-
-    A tile is computed whole by whoever gets it, so shares never change a result.
-    """
-    first: list[Array] = []
-    rest: list[Array] = []
-    for l, row in enumerate(table):
-        fan_in = int(row[FAN_IN])
-        panels = []
-        for column, width in panel_columns(int(row[FAN_OUT]), lanes):
-            tiles = [(l, column, width, k, min(k + TILE_ROWS, fan_in)) for k in range(0, fan_in, TILE_ROWS)]
-            panels.append(np.array([*tiles, (l, column, width, -1, 0)]))
-        if owners and l == 0:
-            first = panels
-        else:
-            # of a sparse X each thread sorts what its rows of W need: they should be neighbours
-            sparse = density is not None and l == 0
-            rest.append(_rows_first(panels, len(panels) if sparse else PANELS_TOGETHER))
-
-    panel_costs = [item_costs(panel, batch).sum() + batch * panel[0, WIDTH] * len(panel) * TILE_ROWS for panel in first]
-    owned = _cut(panel_costs, n_threads)
-    loads = np.array([sum(panel_costs[a:b]) for a, b in itertools.pairwise(owned)])
-    loose = np.concatenate(rest) if rest else np.zeros((0, 5), np.int64)
-    costs = np.concatenate([[0.0], item_costs(loose, batch, density).cumsum()])
-    # each thread's owned panels, and then of the loose items what lifts it to an even share
-    wanted = np.cumsum(np.maximum(0.0, (loads.sum() + costs[-1]) / n_threads - loads))
-    cuts = [int(np.argmin(np.abs(costs - part))) for part in wanted * costs[-1] / max(wanted[-1], 1e-300)]
-
-    runs, shares, position = [], [0], 0
-    for t in range(n_threads):
-        mine = first[owned[t] : owned[t + 1]]
-        if mine:
-            runs.append(_rows_first(mine, PANELS_TOGETHER))
-        runs.append(loose[position : cuts[t]])
-        position = max(position, cuts[t])
-        shares.append(sum(map(len, runs)))
-    return np.concatenate(runs).astype(np.int64), np.array([shares, owned], np.int64)
-
-
-def _rows_first(panels: list[Array], few: int) -> Array:
-    """Items of some panels in the order of their work: ``few`` neighbouring panels, row of tiles by row of tiles.
-
-    What a row of tiles reads of A stays in cache for these panels, and their deltas stay there for all rows (512-1024-
-    1024-100, batch 256: 5 % off a step). All panels at once would read all deltas again for each row of tiles.
-    """
-    parts = []
-    for k in range(0, len(panels), few):
-        parts.append(np.stack([panel[:-1] for panel in panels[k : k + few]], axis=1).reshape(-1, 5))
-        for b in range(k, min(k + few, len(panels)), PANELS_TOGETHER):
-            biases = np.stack([panel[-1] for panel in panels[b : min(b + PANELS_TOGETHER, k + few)]])
-            biases[0, WIDTH] = biases[:, WIDTH].sum()
-            parts.append(biases[:1])
-    return np.concatenate(parts)
-
-
-def item_costs(items: Array, batch: int, density: float | None = None) -> Array:
-    """Cost of each item: its multiply-adds, and 16 more a weight for the optimizer.
-
-    Measured: 0.3 ns a parameter under Adam against 0.018 ns a multiply-add.
-    """
-    rows = np.where(items[:, LO] < 0, 2, items[:, HI] - items[:, LO])
-    products = np.where(
-        (items[:, LAYER] == 0) & (items[:, LO] >= 0), batch * (1.0 if density is None else density), batch
-    )
-    return rows * items[:, WIDTH] * (products + 16.0)
-
-
-def _cut(costs: list[float], n_parts: int) -> list[int]:
-    """Boundaries of ``n_parts`` runs of neighbours whose sums differ as little as rounding allows."""
-    total, bounds = np.cumsum([0.0, *costs]), [0]
-    for part in range(1, n_parts + 1):
-        bounds.append(int(np.argmin(np.abs(total - total[-1] * part / n_parts))))
-    return bounds
-
-
-def imbalance(plan: Plan) -> float:
-    """Cost of the busiest thread's share of a step over that of an even share; rows always split evenly."""
-    header, batch = plan.header, int(plan.header[BATCH])
-    costs = np.concatenate([[0.0], item_costs(plan.items, batch).cumsum()])
-    loads = np.diff(costs[plan.shares[0]])
-    if header[OWNERS]:
-        columns = np.diff(np.minimum(plan.shares[1] * 2 * int(plan.header[LANES]), padded(int(plan.table[0, FAN_OUT]))))
-        loads = loads + columns * float(batch * plan.table[0, FAN_IN])
-    return float(loads.max() / loads.mean())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels import layout
+from fastbp.kernels import items, layout, planning
 
 # Seconds, rounded from measurements of one core at about 100 GFLOP/s in float32 (64-byte vectors)
 SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
@@ -86,7 +86,7 @@ def training_plan(
     density: float | None = None,
     **codes: int,
 ) -> tuple[layout.Plan, int]:
-    """The plan of a training session on at most ``n_threads`` threads; arguments and result of ``layout.plan``."""
+    """The plan of a training session on at most ``n_threads`` threads; arguments and result of ``planning.plan``."""
     itemsize = np.dtype(dtype).itemsize
     shard = shard_rows(widths, batch)
     seconds = step_seconds(widths, batch, itemsize, density)
@@ -96,13 +96,13 @@ def training_plan(
     }  # fmt: skip
     apart = density is None and widths[0] * itemsize % CONFLICT_BYTES == 0 and widths[1] >= GATHER_WIDTH
     if shard or apart:
-        return layout.plan(widths, activations, shard=shard, gathered=apart, **arguments)
+        return planning.plan(widths, activations, shard=shard, gathered=apart, **arguments)
     # a sparse product reads few of an owner's weights, so there is nothing to keep in its cache
     if threads > 1 and density is None:
-        owned = layout.plan(widths, activations, owners=True, **arguments)
-        if layout.imbalance(owned[0]) <= TOLERATED_IMBALANCE:
+        owned = planning.plan(widths, activations, owners=True, **arguments)
+        if items.imbalance(owned[0]) <= TOLERATED_IMBALANCE:
             return owned
-    return layout.plan(widths, activations, **arguments)
+    return planning.plan(widths, activations, **arguments)
 
 
 def prediction_plan(
@@ -121,7 +121,7 @@ def prediction_plan(
     threads = useful_threads(seconds, n_rows // 8, n_threads, PARALLEL_LOOP)
     batch = min(n_rows, 256 * threads)
     arguments: dict[str, Any] = {"dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, **codes}
-    return layout.plan(widths, activations, update=False, **arguments)
+    return planning.plan(widths, activations, update=False, **arguments)
 
 
 def blocks(widths: tuple[int, ...], n_rows: int, itemsize: int, density: float | None = None) -> Iterator[slice]:

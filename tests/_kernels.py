@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from fastbp.kernels import layout, packing
+from fastbp.kernels import layout, packing, planning
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.csr import csr
 
@@ -86,7 +86,7 @@ class Net:
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
         codes["loss"] = layout.LOSSES[loss]
-        self.plan, work_size = layout.plan(
+        self.plan, work_size = planning.plan(
             widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners,
             density=density, gathered=gathered, shard=shard, **codes,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from _kernels import DTYPES, few, lanes, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.kernels import layout, packing, schedule
+from fastbp.kernels import items, layout, packing, planning, schedule
 from fastbp.kernels.layout import BATCH, BIAS, DELTAS, FAN_IN, FAN_OUT, GROUP, LO, OUT, OUT_LD, OWNERS, PANEL_ROWS
 
 LANES = [2, 4, 8, 16]
@@ -17,7 +17,7 @@ networks = st.lists(st.integers(1, 140), min_size=2, max_size=5).map(tuple)
 
 def planned(widths, *, n_threads=1, owners=False, batch=7, dtype=np.float32, n_lanes=8, **options):
     activations = ("relu",) * (len(widths) - 1)
-    return layout.plan(
+    return planning.plan(
         widths, activations, dtype=dtype, lanes=n_lanes, batch=batch, n_threads=n_threads, owners=owners, **options
     )
 
@@ -192,25 +192,25 @@ def test_codes_go_to_the_header():
 def test_work_is_shared_evenly_where_there_are_many_items():
     for n_threads, owners in itertools.product((2, 3, 8), (False, True)):
         plan, _ = planned((784, 512, 512, 10), n_threads=n_threads, owners=owners, batch=128, n_lanes=16)
-        assert 1 <= layout.imbalance(plan) < (1.3 if owners and n_threads == 3 else 1.1)
-    assert layout.imbalance(planned((784, 512, 10))[0]) == 1
+        assert 1 <= items.imbalance(plan) < (1.3 if owners and n_threads == 3 else 1.1)
+    assert items.imbalance(planned((784, 512, 10))[0]) == 1
 
 
 def test_imbalance_is_the_busiest_share_over_an_even_one():
     plan, _ = planned((32, 16, 1), n_threads=2, n_lanes=8, batch=16)
-    costs = layout.item_costs(plan.items, 16)
+    costs = items.item_costs(plan.items, 16)
     tiles = plan.items[:, LO] >= 0
     rows = plan.items[tiles, layout.HI] - plan.items[tiles, LO]
     np.testing.assert_array_equal(costs[tiles], rows * plan.items[tiles, layout.WIDTH] * 32)
     loads = [costs[a:b].sum() for a, b in itertools.pairwise(plan.shares[0])]
-    assert layout.imbalance(plan) == 2 * max(loads) / sum(loads) > 1
+    assert items.imbalance(plan) == 2 * max(loads) / sum(loads) > 1
     # three panels of the first layer for two owners: each computes the outputs of its own as well
     plan, _ = planned((32, 48, 1), n_threads=2, n_lanes=8, batch=16, owners=True)
-    costs = layout.item_costs(plan.items, 16)
+    costs = items.item_costs(plan.items, 16)
     loads = [costs[a:b].sum() for a, b in itertools.pairwise(plan.shares[0])]
     assert sorted(np.diff(plan.shares[1])) == [1, 2]
     loads += np.diff(plan.shares[1]) * 16 * 32 * 16
-    assert layout.imbalance(plan) == 2 * max(loads) / sum(loads)
+    assert items.imbalance(plan) == 2 * max(loads) / sum(loads)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

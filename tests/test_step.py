@@ -237,7 +237,7 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
 
 
 def call_rows(module, net):
-    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9])
+    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9], 0)
 
 
 def call_gradients(module, net):
@@ -268,7 +268,7 @@ PARTS = {
         f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.X, net.order[2:]),
         f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.X, net.order),
     ],
-    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11]),
+    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11], 0),
     "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.X, net.order),
     "loss_backward": lambda f, net: f.loss_backward(
         0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order[2:11]

@@ -285,7 +285,7 @@ def by_dtype(make: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     return stub
 
 
-def by_type(choose: Callable[..., Callable[..., Any] | None]) -> Callable[..., Any]:
+def by_type(choose: Callable[..., Callable[..., Any] | None], how: dict[str, Any] = PART) -> Callable[..., Any]:
     """A function whose body is chosen by the types of its arguments, when the caller is compiled.
 
     What is not chosen is not compiled: a network does not wait for code that only another kind of data needs. The
@@ -316,8 +316,19 @@ def by_type(choose: Callable[..., Callable[..., Any] | None]) -> Callable[..., A
         raise NotImplementedError("only for use inside kernels")
 
     functools.update_wrapper(stub, choose)
-    overload(stub, jit_options={**OPTIONS, **PART})(choose)
+    overload(stub, jit_options={**OPTIONS, **how})(choose)
     return stub
+
+
+def by_type_inlined(choose: Callable[..., Callable[..., Any] | None]) -> Callable[..., Any]:
+    """The same, pasted into its callers: see :class:`kernel`."""
+    return by_type(choose, PASTED)
+
+
+def uses(plan: Any, feature: str) -> bool:
+    """Whether the network of a plan, of which this is Numba's type, needs a feature: for :func:`by_type`."""
+    marker = plan.types[plan.fields.index("uses")]
+    return isinstance(marker, types.Array) and feature in marker.dtype.fields
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def predict_rows(out, plan, buffers, X, order):
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
             if lo < hi:
-                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo))
+                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
                 copy_outputs(here, lo, hi, plan, buffers)
 
 
@@ -71,7 +71,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order):
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
             if lo < hi:
-                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo))
+                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
                 loss_backward(0, lo, hi, 1.0, plan, buffers, targets, window(rows, lo, hi - lo))
         for i in range(n_rows):
             losses[start + i] = buffers.row_loss[i]

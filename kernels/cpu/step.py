@@ -14,7 +14,8 @@ their moments, in its own second-level cache. The forward of the first layer for
 and joins the tiles of step s in one region.
 
 Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them. lo .. hi
-are rows of the workspace, and ``order`` has the rows of X that go through them.
+are rows of the workspace, and ``order`` has the rows of X that go through them. ``step`` counts the steps from 0; None
+stands for a prediction.
 """
 
 import numpy as np
@@ -116,7 +117,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
 
 
 @kernel.inlined
-def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
+def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
     """Forward from layer ``first`` for rows lo .. hi; the output activation is left to the loss."""
     n_layers = plan.header[N_LAYERS]
     for layer in range(first, n_layers):
@@ -173,13 +174,13 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
 
 
 @kernel.inlined
-def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
+def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
     """Forward, loss and deltas for rows lo .. hi. No other row is read."""
     if plan.header[GATHERED] > 0:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
         copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
         gather_rows(copy, ld, row_values(X), n, order, hi - lo, n)
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order, step)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
         layer_backward(layer, slot, lo, hi, plan, buffers)

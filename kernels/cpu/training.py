@@ -49,7 +49,7 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
 
 
 @kernel.inlined
-def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
+def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper, step):
     """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
     if t == 0 and s > 0:
         _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
@@ -67,7 +67,7 @@ def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper):
         if count <= 0:
             break
         here = window(rows, k * size, count)
-        rows_step(s & 1, lo, lo + count, scale, plan, buffers, X, targets, here)
+        rows_step(s & 1, lo, lo + count, scale, plan, buffers, X, targets, here, step + s)
         if plan.header[SHARD] > 0:
             buffers.row_loss[n_threads * size + k] = sum_of_losses(lo, count, buffers)
             tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
@@ -105,7 +105,7 @@ def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper,
             share = (t + i) % n_shares
             if take_share(plan.crew, region, share):
                 if region & 1:
-                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, hyper)
+                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, hyper, step)
                 else:
                     _tiles_share(share, region >> 1, losses, plan, buffers, X, targets, order, rates, hyper, step)
                 finish_share(plan.crew)

@@ -23,7 +23,7 @@ def predict_rows(out, plan, buffers, X, order, *, n_threads=1):
     batch, n = plan.header[BATCH], plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
     for start in range(0, len(order), batch):
         here = order[start : start + batch]
-        forward_rows(0, 0, 0, len(here), plan, buffers, X, here)
+        forward_rows(0, 0, 0, len(here), plan, buffers, X, here, None)
         copy_outputs(out[start * n :], 0, len(here), plan, buffers)
 
 
@@ -32,7 +32,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order, *, n_threads=1):
     batch = plan.header[BATCH]
     for start in range(0, len(order), batch):
         here = order[start : start + batch]
-        forward_rows(0, 0, 0, len(here), plan, buffers, X, here)
+        forward_rows(0, 0, 0, len(here), plan, buffers, X, here, None)
         loss_backward(0, 0, len(here), 1.0, plan, buffers, targets, here)
         losses[start : start + len(here)] = buffers.row_loss[: len(here)]
 

@@ -11,7 +11,8 @@ a step, in this order; ``training.py`` is the loop over batches. The compiled ke
 rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
 
 Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them. lo .. hi
-are rows of the workspace, and ``order`` has the rows of X that go through them.
+are rows of the workspace, and ``order`` has the rows of X that go through them. ``step`` counts the steps from 0; None
+stands for a prediction.
 """
 
 import numpy as np
@@ -109,7 +110,7 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     gemm(Z, ld, A, lda, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, row[FAN_IN], lanes=lanes)
 
 
-def forward_rows(first, slot, lo, hi, plan, buffers, X, order):
+def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
     """A_l = f_l(Z_l), layer after layer from ``first``; the output activation is left to the loss."""
     n_layers = plan.header[N_LAYERS]
     for layer in range(first, n_layers):
@@ -175,12 +176,12 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
     activation_backward(delta, work[start + lo * ld : start + hi * ld], below[ACTIVATION])
 
 
-def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order):
+def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
     """Forward, loss and deltas for rows lo .. hi of the workspace, which are the rows ``order`` of X."""
     if plan.header[GATHERED]:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
         gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order, hi - lo, n)
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order)
+    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order, step)
     loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
         layer_backward(layer, slot, lo, hi, plan, buffers)

@@ -43,11 +43,11 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
         size = header[SHARD]
         for k in range(-(-n_rows // size) if size else 0):
             here = now[k * size : (k + 1) * size]
-            rows_step(slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here)
+            rows_step(slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here, step + s)
             buffers.row_loss[len(threads) * size + k] = sum_of_losses(0, len(here), buffers)
             tiles_step(0, k, slot, 0, len(here), 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
         if not size:
-            rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now)
+            rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now, step + s)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
