@@ -91,7 +91,7 @@ def variants(probe: Probe, found: Inspection) -> Iterator[Variant]:
         return Variant(cause, [None if np.array_equal(a, b) else a for a, b in zip(gradients, right, strict=True)])
 
     yield from (variant(*fault) for fault in _wrong_slopes(network))
-    yield from (variant(*fault) for fault in _wrong_top(network, fused=probe.loss.link is not None))
+    yield from (variant(*fault) for fault in _wrong_top(network, fused=probe.fused))
     hidden = range(1, len(network.W))
     for l in hidden:
         inputs = [network.Z[l - 1] if k == l else A for k, A in enumerate(network.inputs)]

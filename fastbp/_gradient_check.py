@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp._causes import Evidence, likely_cause
+from fastbp._describe import describe
 from fastbp._probe import Probe
 from fastbp._validation import Array, as_random_state, shown, whole_number
 from fastbp._verify import parameter_names, relative_difference
@@ -23,7 +24,7 @@ STEP = 1e-6  # about the cube root of the precision, where rounding and the thir
 SHRINK = (1.0, 0.1, 0.01)
 # Two values of the loss differ by its rounding, some 1e-16 of it, over 2 STEP. What is below that is zero.
 NOISE = 16 * float(np.finfo(np.float64).eps) / (2 * STEP)
-KINKED_ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu")  # at Z = 0, where their output is 0 too
+KINKED_ACTIVATIONS = ("relu", "leaky_relu", "selu")  # at Z = 0, where their output is 0 too
 KINKED_LOSSES = ("mean_absolute_error", "quantile")  # where prediction and target meet
 
 
@@ -239,7 +240,8 @@ class _Differences:
 
     def __init__(self, probe: Probe, weights: list[Array], found: Inspection) -> None:
         self._probe, self._weights = probe, weights
-        self._kinked = [k for k, layer in enumerate(probe.model.layers) if layer.activation in KINKED_ACTIVATIONS]
+        rows = [row for row in describe(probe.model.layers, probe.model.n_features) if row.depth == 0]
+        self._kinked = [k for k, row in enumerate(rows) if row.activation in KINKED_ACTIVATIONS]
         self._watches = bool(self._kinked) or probe.loss.name in (*KINKED_LOSSES, "huber")
         self.n_skipped, self.largest = 0, abs(found.loss)
 

@@ -244,7 +244,7 @@ def _dead(activation: str, outputs: Array) -> float:
 
 def _saturated(probe: Probe, activation: str, outputs: Array, is_last: bool) -> float:
     """Share of outputs on the flat parts of their activation; NaN where there is none."""
-    if is_last and probe.loss.link is not None:  # the loss has the slope in it: delta = p - t
+    if is_last and probe.fused:
         return float("nan")
     if activation == "tanh":
         flat = 1 - outputs * outputs < FLAT

@@ -43,6 +43,8 @@ class Probe:
         In its exact convention: scikit-learn's reports another function than the one that is derived.
     link : str
         What the outputs go through.
+    fused : bool
+        Whether the loss brings the link, and has its derivative in it: the last deltas are p - t.
     X, y, sample_weight
         As checked.
     weight : float
@@ -58,6 +60,7 @@ class Probe:
         self.loss = replace(as_loss(loss), convention="exact")
         trainer = Trainer(self.model, loss=self.loss, optimizer=SGD(), backend=backend)
         self.link = trainer._link
+        self.fused = self.link == self.loss.link
         self.X, self.y, self.sample_weight = trainer._checked(X, y, sample_weight)
         n_rows = self.X.shape[0]
         self._session = trainer._open(self.X, self.y, self.sample_weight, batch_size=min(n_rows, BLOCK_ROWS))
