@@ -31,7 +31,7 @@ FLAT, SATURATED_SHARE = 0.05, 0.5
 # An output may be saturated where that is right. More than so many that are saturated and wrong do not learn.
 WRONG_SHARE = 0.1
 
-RELU_LIKE = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish")
+RELU_LIKE = ("relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish")
 NORMALISE = "batch or layer normalisation, or residual connections"
 REMEDIES = {
     "vanishing": f"use relu with initializer='he_normal', {NORMALISE}",

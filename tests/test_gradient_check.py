@@ -308,3 +308,16 @@ def test_a_session_with_shards_has_no_inspection():
     session = trainer._open(X, y, None, batch_size=2048)
     with pytest.raises(ValueError, match="open it with a smaller batch"):
         session.inspect(np.arange(2048))
+
+
+def test_inspection_follows_the_rows_and_the_parameters():
+    model = problem()[0]
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    trainer = fastbp.Trainer(model, loss="softmax_cross_entropy", backend="reference")
+    session = trainer._open(X, np.arange(40) % 3, None, batch_size=20)
+    model.link = "softmax"
+    for rows in (np.arange(20), np.arange(20, 40), np.arange(5)):
+        for scale in (1.0, 2.0):
+            model.set_weights([scale * w for w in problem()[0].get_weights()])
+            session.set_parameters(model.get_weights())
+            np.testing.assert_allclose(session.inspect(rows).outputs[-1], model.predict(X[rows]), rtol=1e-10)

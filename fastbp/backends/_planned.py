@@ -131,6 +131,7 @@ class PlannedSession(Session):
             **codes,
         )
         self._matrix = X
+        self._predicting: tuple[Array, Callable[[list[Array]], Array]] | None = None
         self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype, loss)
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
@@ -183,8 +184,11 @@ class PlannedSession(Session):
 
         outputs = of_layers(0)
         if self._loss.name in LINKS:  # such a loss starts from Z, and works in its place
-            predict = _predictor(self._kernels, self._network, self._matrix[rows], False, self._n_threads)
-            outputs[-1] = predict(self.get_parameters())
+            # by gradient_check the same rows again and again
+            if self._predicting is None or not np.array_equal(self._predicting[0], rows):
+                predict = _predictor(self._kernels, self._network, self._matrix[rows], False, self._n_threads)
+                self._predicting = rows.copy(), predict
+            outputs[-1] = self._predicting[1](self.get_parameters())
         return Inspection(loss, gradients, outputs, of_layers(int(header[layout.DELTAS])))
 
     def apply_gradients(self, gradients: list[Array], learning_rate: float, n_rows: int) -> None:
