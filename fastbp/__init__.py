@@ -10,7 +10,7 @@ from fastbp._gradient_flow_callback import GradientFlow
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check, gradient_flow
 from fastbp.estimators import MLPClassifier, MLPRegressor
-from fastbp.layers import Dense
+from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam
 from fastbp.trainer import History, Trainer
@@ -19,13 +19,17 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "BatchNorm",
     "Callback",
     "Dense",
+    "Dropout",
     "GradientFlow",
     "History",
+    "LayerNorm",
     "MLPClassifier",
     "MLPRegressor",
     "ProgressBar",
+    "Residual",
     "Sequential",
     "Trainer",
     "__version__",

@@ -7,7 +7,23 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step", "training", "predict"]
+MODULES = [
+    "activations",
+    "dropout",
+    "gemm",
+    "losses",
+    "normalization",
+    "operations",
+    "optimizers",
+    "residual",
+    "shuffle",
+    "sparse",
+    "tiles",
+    "step",
+    "update",
+    "training",
+    "predict",
+]
 
 
 def own_functions(module):
@@ -41,6 +57,6 @@ def test_kernels_are_seen():
     step = importlib.import_module("fastbp.kernels.cpu.step")
     training = importlib.import_module("fastbp.kernels.cpu.training")
     assert isinstance(training.train_steps, _jit.parallel)
-    assert {"rows_step", "tile_update"} <= set(own_functions(step))
+    assert {"rows_step", "layer_forward"} <= set(own_functions(step))
     assert "gemm" not in own_functions(step)
     assert parameters(step.batch_weight) == ["weights", "order"]
