@@ -57,7 +57,7 @@ class _Pass:
         X = probe.X if isinstance(probe.X, np.ndarray) else probe.X.toarray()
         self.inputs = [X, *found.outputs[:-1]]
         self.Z = [A @ W + b for A, W, b in zip(self.inputs, self.W, self.b, strict=True)]
-        self.names = [*(layer.activation for layer in probe.model.layers[:-1]), probe.link]
+        self.names = [*probe.model._described.activations[:-1], probe.link]
         self.outputs, self.top = found.outputs, found.deltas[-1]
         self.slopes = [derivative(name, Z) for name, Z in zip(self.names[:-1], self.Z, strict=False)]
 
@@ -82,7 +82,7 @@ class _Pass:
 
 def variants(probe: Probe, found: Inspection) -> Iterator[Variant]:
     """Backward passes with one fault each; none for networks of other layers than dense ones."""
-    if any(type(layer).__name__ != "Dense" for layer in probe.model.layers):
+    if probe.model._described.operations:
         return
     network = _Pass(probe, found)
     right = network.backward()

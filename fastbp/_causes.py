@@ -115,7 +115,7 @@ def _constant(array: Array) -> bool:
 
 
 def _is_dense(evidence: Evidence) -> bool:
-    return all(type(layer).__name__ == "Dense" for layer in evidence.probe.model.layers)
+    return not evidence.probe.model._described.operations
 
 
 def _of_shape(evidence: Evidence, k: int) -> str:

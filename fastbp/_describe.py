@@ -5,6 +5,7 @@ Everything that shows a network goes by :func:`describe`. A new kind of layer ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ class Parts:
     ----------
     fan_out : int
     shapes : tuple of tuple of int
-        Its own arrays in the order of ``get_weights``; for a layer with layers inside, those after theirs.
+        Its own arrays in the order of ``get_weights``.
     n_fixed : int
         Elements of these arrays that no gradient trains, such as running means.
     product : int
@@ -40,11 +41,13 @@ class Described:
     Attributes
     ----------
     name : str
-        Its number, from 1; ``"3.2"`` is the second layer inside the third.
+        Its number, from 1; ``"3.2"`` is the second layer inside the third, ``"3.p"`` its projection.
     layer : object
         The description itself.
     kind : str
-        Name of its class.
+        Name of its class, or ``"Projection"``.
+    operation : int
+        Its place among the operations that backends see; that of a layer with layers inside is after theirs.
     depth : int
         0, and one more for each layer that it is inside of.
     fan_in, fan_out : int
@@ -62,6 +65,7 @@ class Described:
     name: str
     layer: Any
     kind: str
+    operation: int
     depth: int
     fan_in: int
     fan_out: int
@@ -75,17 +79,18 @@ class Described:
     @property
     def activation(self) -> str:
         """Name of its activation; empty where it has none."""
-        return str(getattr(self.layer, "activation", None) or "")
+        return "" if self.kind == PROJECTION else str(getattr(self.layer, "activation", ""))
 
     @property
     def title(self) -> str:
         """Number, kind and activation.
 
-        >>> from fastbp import Dense
-        >>> describe([Dense(3, "relu")], 2)[0].title
-        '1 Dense relu'
+        >>> from fastbp import BatchNorm, Dense
+        >>> [row.title for row in describe([Dense(3, "relu"), BatchNorm()], 2)]
+        ['1 Dense relu', '2 BatchNorm']
         """
-        return " ".join(filter(None, [self.name, self.kind, self.activation]))
+        shown = self.activation if self.kind == "Dense" or self.activation != "identity" else ""
+        return " ".join(filter(None, [self.name, self.kind, shown]))
 
 
 def _dense(layer: Any, fan_in: int, fan_out: int) -> Parts:
@@ -105,10 +110,14 @@ def _layer_norm(layer: Any, fan_in: int, fan_out: int) -> Parts:
 
 
 def _residual(layer: Any, fan_in: int, fan_out: int) -> Parts:
-    """``fan_out`` is that of the layers inside; the projection is there where it differs."""
-    if fan_in == fan_out:
-        return Parts(fan_out)
-    return Parts(fan_out, ((fan_in, fan_out),), product=fan_in * fan_out)
+    return Parts(fan_out)
+
+
+def _projection(layer: Any, fan_in: int, fan_out: int) -> Parts:
+    return Parts(fan_out, ((fan_in, fan_out), (fan_out,)), product=fan_in * fan_out)
+
+
+PROJECTION = "Projection"
 
 
 KINDS: dict[str, Callable[[Any, int, int], Parts]] = {
@@ -117,12 +126,11 @@ KINDS: dict[str, Callable[[Any, int, int], Parts]] = {
     "BatchNorm": _batch_norm,
     "LayerNorm": _layer_norm,
     "Residual": _residual,
+    PROJECTION: _projection,
 }
 
 
-def describe(
-    layers: Sequence[Any], n_features: int, *, prefix: str = "", depth: int = 0, first: int = 0
-) -> list[Described]:
+def describe(layers: Sequence[Any], n_features: int) -> list[Described]:
     """Every layer of a network in its order, with those inside a layer right after it.
 
     Parameters
@@ -130,8 +138,6 @@ def describe(
     layers : sequence of layers
     n_features : int
         What the first of them takes.
-    prefix, depth, first
-        Of layers inside another: what their names start with, how deep they are, and the place of their first array.
 
     Returns
     -------
@@ -144,37 +150,50 @@ def describe(
 
     Examples
     --------
-    >>> from fastbp import Dense
-    >>> [(row.name, row.kind, row.n_parameters) for row in describe([Dense(3, "relu"), Dense(2)], 4)]
-    [('1', 'Dense', 15), ('2', 'Dense', 8)]
+    >>> from fastbp import Dense, Residual
+    >>> rows = describe([Dense(3, "relu"), Residual([Dense(3)]), Residual([Dense(2)])], 4)
+    >>> [(row.name, row.kind, row.operation, row.n_parameters) for row in rows]  # doctest: +NORMALIZE_WHITESPACE
+    [('1', 'Dense', 0, 15), ('2', 'Residual', 2, 0), ('2.1', 'Dense', 1, 12),
+     ('3', 'Residual', 5, 0), ('3.1', 'Dense', 3, 8), ('3.p', 'Projection', 4, 8)]
     """
-    found: list[Described] = []
-    fan_in = n_features
-    for k, layer in enumerate(layers):
-        kind, name = type(layer).__name__, f"{prefix}{k + 1}"
+    walk = _Walk()
+    walk.layers(layers, n_features, "", 0)
+    return walk.rows
+
+
+class _Walk:
+    """Through layers, in the order in which they are computed."""
+
+    def __init__(self) -> None:
+        self.rows: list[Described] = []
+        self._operations = self._arrays = 0
+
+    def layers(self, layers: Sequence[Any], fan_in: int, prefix: str, depth: int) -> int:
+        """Describe layers in a row; the width of their output."""
+        for k, layer in enumerate(layers):
+            fan_in = self.layer(layer, fan_in, f"{prefix}{k + 1}", depth)
+        return fan_in
+
+    def layer(self, layer: Any, fan_in: int, name: str, depth: int) -> int:
+        """Describe one with what is inside it; the width of its output."""
+        kind, place, fan_out = type(layer).__name__, len(self.rows), fan_in
         if kind not in KINDS:
             raise TypeError(f"layer {name} must be one of {', '.join(KINDS)}, got {layer!r}")
-        inside = getattr(layer, "layers", ())
-        inner = describe(inside, fan_in, prefix=f"{name}.", depth=depth + 1, first=first)
-        below = first > 0  # something is trained below, and waits for deltas
-        first += sum(len(row.arrays) for row in inner)
-        outer = [row for row in inner if row.depth == depth + 1]
-        parts = KINDS[kind](layer, fan_in, outer[-1].fan_out if outer else fan_in)
-        places = range(first, first + len(parts.shapes))
-        own = _described(name, layer, kind, depth, fan_in, parts, places, below)
-        found += [own, *inner]
-        first, fan_in = first + len(parts.shapes), parts.fan_out
-    return found
+        trained = self._arrays > 0  # something below is, and waits for deltas
+        if hasattr(layer, "layers"):
+            fan_out = self.layers(layer.layers, fan_in, f"{name}.", depth + 1)
+            if fan_out != fan_in:
+                self.rows.append(self._row(layer, fan_in, fan_out, f"{name}.p", PROJECTION, depth + 1, trained))
+        row = self._row(layer, fan_in, fan_out, name, kind, depth, trained)
+        self.rows.insert(place, row)
+        return row.fan_out
 
-
-def _described(
-    name: str, layer: Any, kind: str, depth: int, fan_in: int, parts: Parts, places: range, below: bool
-) -> Described:
-    size = 0
-    for shape in parts.shapes:
-        size += shape[0] if len(shape) == 1 else shape[0] * shape[1]
-    flop = 2 * parts.product
-    return Described(
-        name, layer, kind, depth, fan_in, parts.fan_out, places, parts.shapes, size, parts.n_fixed,
-        flop, flop * (3 if below else 2),
-    )  # fmt: skip
+    def _row(self, layer: Any, fan_in: int, fan_out: int, name: str, kind: str, depth: int, trained: bool) -> Described:
+        parts = KINDS[kind](layer, fan_in, fan_out)
+        operation, first = self._operations, self._arrays
+        self._operations, self._arrays = operation + 1, first + len(parts.shapes)
+        return Described(
+            name, layer, kind, operation, depth, fan_in, parts.fan_out, range(first, self._arrays), parts.shapes,
+            sum(math.prod(shape) for shape in parts.shapes), parts.n_fixed,
+            2 * parts.product, (6 if trained else 4) * parts.product,
+        )  # fmt: skip

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp._causes import Evidence, likely_cause
-from fastbp._describe import describe
 from fastbp._probe import Probe
 from fastbp._validation import Array, as_random_state, shown, whole_number
-from fastbp._verify import parameter_names, relative_difference
+from fastbp._verify import relative_difference
 from fastbp.backends import Inspection
 from fastbp.losses import Loss
 from fastbp.model import Sequential
@@ -44,8 +43,8 @@ class GradientCheck:
     Attributes
     ----------
     relative_errors : dict of str to float
-        max |g - numeric| / max |numeric| for each of W1, b1, W2, b2, ..., over the entries that were checked; infinite
-        for a gradient of another shape.
+        max |g - numeric| / max |numeric| for each array by its name (W1, b1, gamma1, ...), over the entries that were
+        checked; infinite for a gradient of another shape.
     worst : dict of str to tuple of int
         Index of the worst element of each array; empty for a gradient of another shape.
     n_skipped : int
@@ -173,7 +172,7 @@ def gradient_check(
     rng = as_random_state(random_state)
     probe = Probe(model, loss, X, y, sample_weight, backend=backend, dtype=np.float64)
     weights = probe.model.get_weights()
-    names = parameter_names(len(weights))
+    names = probe.model._described.names
     found = probe.inspect()
     given = found.gradients if gradients is None else _checked(gradients, weights, names)
     differences = _Differences(probe, weights, found)
@@ -240,8 +239,8 @@ class _Differences:
 
     def __init__(self, probe: Probe, weights: list[Array], found: Inspection) -> None:
         self._probe, self._weights = probe, weights
-        rows = [row for row in describe(probe.model.layers, probe.model.n_features) if row.depth == 0]
-        self._kinked = [k for k, row in enumerate(rows) if row.activation in KINKED_ACTIVATIONS]
+        names = probe.model._described.activations
+        self._kinked = [k for k, name in enumerate(names) if name in KINKED_ACTIVATIONS]
         self._watches = bool(self._kinked) or probe.loss.name in (*KINKED_LOSSES, "huber")
         self.n_skipped, self.largest = 0, abs(found.loss)
 

@@ -74,9 +74,9 @@ class FlowOfGradients:
     ----------
     loss : float
     layers : tuple of str
-        Number, kind and activation of each.
+        Number, kind and activation of each, in the order of computation.
     gradient_mean : ndarray of shape (n_layers,)
-        Mean of |dL / dw| over the weights, without the biases; NaN for a layer without.
+        Mean of |dL / dw| over the weights (of a normalisation, gamma), without biases; NaN for a layer without.
     gradient_percentiles : ndarray of shape (n_layers, 5)
         The 5th, 25th, 50th, 75th and 95th percentile of the same.
     ratio : ndarray of shape (n_layers,)
@@ -206,7 +206,8 @@ def gradient_flow(
     """
     probe = Probe(model, loss, X, y, sample_weight, backend=backend)
     found, weights = probe.inspect(), probe.model.get_weights()
-    rows = [row for row in describe(probe.model.layers, probe.model.n_features) if row.depth == 0]
+    described = describe(probe.model.layers, probe.model.n_features)
+    rows = sorted(described, key=lambda row: row.operation)  # as they are computed: a skip connection's sum comes last
     shape = (len(rows), len(PERCENTILES))
     means, ratios, norms, dead, saturated = (np.full(len(rows), np.nan) for _ in range(5))
     gradient_percentiles, delta_percentiles = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -262,7 +263,7 @@ def _findings(flow: FlowOfGradients, rows: list[Described]) -> list[Finding]:
     found: list[Finding] = []
     last = len(rows) - 1
     for k, row in enumerate(rows):
-        what, detail = _strength(flow, k)
+        what, detail = _strength(flow, k) if row.arrays else ("", "")
         if what:
             is_relu = what == "vanishing" and row.activation in RELU_LIKE
             found.append(Finding(row.name, what, detail, REMEDIES[f"{what} relu" if is_relu else what]))
@@ -282,14 +283,14 @@ def _strength(flow: FlowOfGradients, k: int) -> tuple[str, str]:
     """Whether the gradients of a layer explode or vanish, and what says so."""
     delta, of_last, ratio = (float(value) for value in (flow.delta_norm[k], flow.delta_norm[-1], flow.ratio[k]))
     mean = float(flow.gradient_mean[k])
-    if not np.isfinite(delta) or np.isinf(mean) or (np.isnan(mean) and not np.isnan(ratio)):
+    if not (np.isfinite(delta) and np.isfinite(mean)):
         return "exploding", "its gradients are not finite"
     relative = delta / of_last if of_last > 0 else 1.0
     if relative > EXPLODING:
         return "exploding", f"its deltas are {relative:.2g} times those of the last layer"
     if EXPLODING_RATIO < ratio < np.inf:  # infinite for weights that are all 0
         return "exploding", f"the norm of its gradient is {ratio:.2g} times that of its weights"
-    no_way = bool((flow.dead[k:] == 1).any())  # a layer of dead units lets no gradient pass
+    no_way = relative == 0 and bool((flow.dead[k:] == 1).any())  # a layer of dead units lets no gradient pass
     if relative < VANISHING and not no_way:
         return "vanishing", f"its deltas are {relative:.1e} of those of the last layer"
     return "", ""

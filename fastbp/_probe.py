@@ -20,9 +20,9 @@ BLOCK_ROWS = 1024  # a batch that no session cuts into shards, which would keep 
 
 
 class Probe:
-    """A copy of a model, opened on all rows; the mean of the loss, whose derivative the gradients are.
+    """A copy of a model, opened on all rows for training; the mean of the loss, whose derivative the gradients are.
 
-    More than 1024 rows are gone through in blocks of so many, each one batch.
+    More than 1024 rows are gone through in blocks of so many, each one batch. A dropout has fixed masks.
 
     Parameters
     ----------
@@ -58,7 +58,8 @@ class Probe:
         weights = [w.astype(given.dtype if dtype is None else dtype) for w in given.get_weights()]
         self.model = Sequential._with_weights(given.layers, weights)
         self.loss = replace(as_loss(loss), convention="exact")
-        trainer = Trainer(self.model, loss=self.loss, optimizer=SGD(), backend=backend)
+        # the masks of a dropout are always the same
+        trainer = Trainer(self.model, loss=self.loss, optimizer=SGD(), backend=backend, random_state=0)
         self.link = trainer._link
         self.fused = self.link == self.loss.link
         self.X, self.y, self.sample_weight = trainer._checked(X, y, sample_weight)

@@ -321,3 +321,47 @@ def test_inspection_follows_the_rows_and_the_parameters():
             model.set_weights([scale * w for w in problem()[0].get_weights()])
             session.set_parameters(model.get_weights())
             np.testing.assert_allclose(session.inspect(rows).outputs[-1], model.predict(X[rows]), rtol=1e-10)
+
+
+LAYERS = [
+    fastbp.Dropout(0.2),
+    fastbp.Dense(6),
+    fastbp.BatchNorm("relu"),
+    fastbp.Residual([fastbp.LayerNorm("tanh"), fastbp.Dense(6, "relu"), fastbp.Dropout(0.3), fastbp.Dense(5)]),
+    fastbp.Dense(3, "logistic"),
+]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_all_layers_are_checked_as_they_are_trained(backend):
+    """With the masks and the batch's statistics; running statistics have no gradient."""
+    model = fastbp.Sequential(LAYERS, n_features=4, random_state=0, dtype="float64")
+    _, loss, X, y = problem()
+    check = fastbp.gradient_check(model, loss, X, y, backend=backend)
+    assert check.max_relative_error < 1e-6 and check.causes == {}, str(check)
+    assert list(check.relative_errors)[:6] == ["W1", "b1", "gamma1", "beta1", "mean1", "variance1"]
+    assert not check.gradients["mean1"].any() and not check.numeric["mean1"].any()
+    wrong = [-g if name == "gamma1" else g for name, g in check.gradients.items()]
+    causes = fastbp.gradient_check(model, loss, X, y, gradients=wrong, backend=backend).causes
+    assert list(causes) == ["gamma1"] and "the sign is wrong" in causes["gamma1"]
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_inspection_of_all_layers(backend):
+    from fastbp._describe import describe
+    from fastbp._probe import Probe
+
+    model = fastbp.Sequential(LAYERS, n_features=4, random_state=0, dtype="float64")
+    _, loss, X, y = problem()
+    found = Probe(model, loss, X, y, None, backend=backend).inspect()
+    rows = sorted(describe(LAYERS, 4), key=lambda row: row.operation)
+    assert len(rows) == len(found.outputs) == len(found.deltas)
+    assert np.isnan(found.deltas[0]).all()  # nothing is trained below the first dropout
+    for row, output, delta in zip(rows, found.outputs, found.deltas, strict=True):
+        assert output.shape == delta.shape == (N_ROWS, row.fan_out)
+        if row.arrays:  # what is added to each row, b or beta, has the sum of the deltas for its gradient
+            gradient = found.gradients[row.arrays[1]]
+            np.testing.assert_allclose(delta.sum(axis=0), gradient, rtol=1e-9, atol=1e-15, err_msg=row.title)
+    by_name = {row.name: found.outputs[row.operation] for row in rows}
+    np.testing.assert_allclose(by_name["4"], by_name["4.4"] + by_name["4.p"], rtol=1e-12)
+    np.testing.assert_array_equal(np.unique(np.round(by_name["1"] / X, 10)), [0, 1.25])  # dropped, or over 1 - rate

@@ -179,3 +179,36 @@ def test_recording_changes_no_bit_of_the_training():
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def deep(block, *, depth=6):
+    """A deep network of one kind of block."""
+    layers = [layer for _ in range(depth) for layer in block()] + [fastbp.Dense(3)]
+    return fastbp.Sequential(layers, n_features=N_FEATURES, random_state=0, dtype="float64")
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_what_vanishes_is_cured_by_norms_and_by_skip_connections(backend):
+    blocks = {
+        "plain": lambda: [fastbp.Dense(20, "logistic")],
+        "batch norm": lambda: [fastbp.Dense(20), fastbp.BatchNorm("logistic")],
+        "residual": lambda: [fastbp.Residual([fastbp.Dense(20, "logistic")])],
+    }
+    found = {
+        name: fastbp.gradient_flow(deep(block), "softmax_cross_entropy", X, LABELS, backend=backend)
+        for name, block in blocks.items()
+    }
+    assert named(found["plain"])["vanishing"][0] == "1"
+    assert found["batch norm"].findings == [] and found["residual"].findings == []
+    assert found["residual"].layers[:2] == ("1.1 Dense logistic", "1 Residual")
+
+
+def test_layers_without_weights_have_no_gradients_of_their_own():
+    layers = [fastbp.Dropout(0.2), fastbp.Dense(8, "relu"), fastbp.Dropout(), fastbp.LayerNorm(), fastbp.Dense(3)]
+    model = fastbp.Sequential(layers, n_features=N_FEATURES, random_state=0, dtype="float64")
+    flow = flow_of(model)
+    np.testing.assert_array_equal(np.isnan(flow.gradient_mean), [True, False, True, False, False])
+    np.testing.assert_array_equal(np.isnan(flow.delta_norm), [True, False, False, False, False])
+    np.testing.assert_array_equal(np.isnan(flow.dead), [True, False, True, True, True])
+    assert flow.findings == [] and " - " in str(flow)
+    np.testing.assert_array_equal(flow.delta_norm, flow_of(model).delta_norm)  # the same masks each time

@@ -4,7 +4,6 @@ import itertools
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 
 import fastbp
-from fastbp._describe import describe
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -287,6 +285,24 @@ def test_histograms_of_outputs(classifier):
     assert len(fitted.shares_["1 Dense relu"]) == 7
 
 
+def test_histograms_of_any_layers_are_those_of_a_prediction():
+    layers = [
+        fastbp.Dropout(),
+        fastbp.BatchNorm(),
+        fastbp.Residual([fastbp.Dense(8, "relu"), fastbp.Dropout()]),
+        fastbp.Dense(3),
+    ]
+    model = fastbp.Sequential(layers, n_features=16, random_state=0, dtype="float64")
+    outputs = ActivationsDisplay.from_model(model, X).outputs
+    assert list(outputs) == [
+        "1 Dropout", "2 BatchNorm", "3.1 Dense relu", "3.2 Dropout", "3.p Projection", "3 Residual", "4 Dense identity"
+    ]  # fmt: skip
+    np.testing.assert_array_equal(outputs["1 Dropout"], X)
+    np.testing.assert_allclose(outputs["2 BatchNorm"], X / np.sqrt(1 + 1e-5))  # running statistics of 0 and 1
+    np.testing.assert_allclose(outputs["3 Residual"], outputs["3.2 Dropout"] + outputs["3.p Projection"])
+    np.testing.assert_allclose(outputs["4 Dense identity"], model.predict(X))
+
+
 def test_histograms_show_the_link_that_training_brought():
     trainer, _ = trained(epochs=1)
     display = ActivationsDisplay.from_model(trainer, X)
@@ -333,28 +349,23 @@ def test_network_as_a_graph(classifier, theirs):
         assert "2   Dense softmax   8 → 3" in texts_of(NetworkDisplay.from_estimator(estimator))
 
 
-@dataclass(frozen=True)
-class Residual:  # a stand-in: the display goes by the name of the class and its fields
-    layers: tuple
-
-
 def test_skip_connections_are_arcs():
     layers = [
         fastbp.Dense(8, "relu"),
-        Residual((fastbp.Dense(8, "relu"), Residual((fastbp.Dense(8),)))),
-        Residual((fastbp.Dense(4),)),
+        fastbp.Residual([fastbp.Dense(8, "relu"), fastbp.Residual([fastbp.Dense(8)])], "relu"),
+        fastbp.Residual([fastbp.Dense(4)]),
         fastbp.Dense(2),
     ]
-    display = NetworkDisplay(describe(layers, 16), 16).plot()
+    display = NetworkDisplay.from_model(fastbp.Sequential(layers, n_features=16, random_state=0))
     assert list(display.boxes_) == ["inputs", "1", "2.1", "2.2.1", "3.1", "4"]
     assert set(display.skips_) == {"2", "2.2", "3"}
     texts = texts_of(display)
-    assert texts.count("skip connection") == 2 and "projection, 32 parameters" in texts
+    assert texts.count("skip connection") == 2 and "projection, 36 parameters" in texts and "2   Residual relu" in texts
     outer, inner = (display.skips_[name].get_path().get_extents() for name in ("2", "2.2"))
     assert outer.x0 < inner.x0 and outer.y0 < inner.y0 and inner.y1 < outer.y1  # one round the other
     box = display.boxes_["2.1"].get_xy()
     assert outer.y0 < box[:, 1].min() and outer.y1 > box[:, 1].max() and outer.x0 < box[:, 0].min()
-    assert display.ax_.get_title() == "5 layers, 358 parameters"
+    assert display.ax_.get_title() == "5 layers, 362 parameters"
 
 
 @pytest.mark.parametrize("depth", [1, 2, 20])

@@ -13,6 +13,7 @@ from fastbp._validation import Array
 from fastbp.backends.base import Backend, Inspection, Matrix, Network, Session
 from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.csr import Csr, csr
+from fastbp.kernels.operations import needs_delta
 from fastbp.losses import LINKS, Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
 
@@ -185,14 +186,16 @@ class PlannedSession(Session):
                 for out, ld, fan_out in places
             ]
 
-        outputs = of_layers(0)
+        outputs, deltas = of_layers(0), of_layers(int(header[layout.DELTAS]))
+        for delta, is_there in zip(deltas, needs_delta(self._network.all_operations), strict=True):
+            delta[:] = delta if is_there else np.nan  # not computed where nothing below is trained
         if self._loss.name in LINKS:  # such a loss starts from Z, and works in its place
             # by gradient_check the same rows again and again
             if self._predicting is None or not np.array_equal(self._predicting[0], rows):
                 predict = _predictor(self._kernels, self._network, self._matrix[rows], False, self._n_threads)
                 self._predicting = rows.copy(), predict
             outputs[-1] = self._predicting[1](self.get_parameters())
-        return Inspection(loss, gradients, outputs, of_layers(int(header[layout.DELTAS])))
+        return Inspection(loss, gradients, outputs, deltas)
 
     def apply_gradients(self, gradients: list[Array], learning_rate: float, n_rows: int) -> None:
         flat = np.zeros_like(self._buffers.parameters)

@@ -72,9 +72,10 @@ class Inspection(NamedTuple):
     gradients : list of ndarray
         As :meth:`Session.loss_and_gradients` gives them.
     outputs : list of ndarray
-        A of each layer, (n_rows, fan_out).
+        A of each operation, (n_rows, fan_out).
     deltas : list of ndarray
-        dL / dZ of each layer, of the same shapes; the mean over the batch is in them.
+        dL / dZ of each operation, of the same shapes; the mean over the batch is in them. NaN where nothing that is
+        trained comes before.
     """
 
     loss: float
@@ -118,9 +119,9 @@ class Session(ABC):
 
     @abstractmethod
     def inspect(self, rows: Array) -> Inspection:
-        """The same on one batch, with the outputs and deltas of each layer: copies, as they are in training.
+        """The same on one batch, with the outputs and deltas of each operation: copies, as they are in training.
 
-        The last layer's outputs are those of a prediction where the loss brings the link. For batches of fewer than
+        The last operation's outputs are those of a prediction where the loss brings the link. For batches of fewer than
         2048 rows, which no session cuts into shards.
         """
 

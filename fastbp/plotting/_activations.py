@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastbp._describe import describe
-from fastbp._validation import Array, whole_number
+from fastbp._network import check_sparse
+from fastbp._validation import Array, matrix, whole_number
+from fastbp.backends import Network, get_backend
+from fastbp.kernels.layout import DENSE
+from fastbp.kernels.operations import Operation
 from fastbp.model import Sequential
 from fastbp.plotting._common import BLUE, GREY, model_of
 
@@ -157,13 +161,19 @@ def outputs_of(model: Sequential, X: Any) -> dict[str, Array]:
     >>> {name: values.shape for name, values in outputs_of(model, [[1.0, 2.0, 3.0]]).items()}
     {'1 Dense tanh': (1, 8), '2 Dense softmax': (1, 2)}
     """
-    weights, outputs, end = model.get_weights(), {}, 0
-    rows = describe(model.layers, model.n_features)
-    outer = [row for row in rows if row.depth == 0]
-    for k, row in enumerate(outer):
-        end = max([end, *(one.arrays.stop for one in rows if one.name.split(".")[0] == row.name)])
-        link = model.link if k == len(outer) - 1 else None
-        part = Sequential._with_weights(model.layers[: k + 1], weights[:end], link)
-        title = row.title if link in (None, row.activation) else f"{row.name} {row.kind} {link}"
-        outputs[title] = part.predict(X)
+    X = matrix(X, "X", dtype=model.dtype, n_columns=model.n_features)
+    check_sparse(model._described, X, "X")
+    network, weights, outputs, end = model._network, model.get_weights(), {}, 0
+    operations = network.all_operations
+    for row in sorted(describe(model.layers, model.n_features), key=lambda row: row.operation):
+        n, end = row.operation + 1, max(end, row.arrays.stop)
+        widths, names, parts = network.widths[: n + 1], network.activations[:n], operations[:n]
+        arrays = weights[:end]
+        if not any(one.kind == DENSE for one in parts):  # no network without one: it is given a unit matrix
+            width = widths[-1]
+            widths, names, parts = (*widths, width), (*names, "identity"), (*parts, Operation(DENSE, n - 1))
+            arrays = [*arrays, np.eye(width, dtype=model.dtype), np.zeros(width, model.dtype)]
+        link = names[row.operation]
+        title = row.title if link in (row.activation or "identity", "identity") else f"{row.name} {row.kind} {link}"
+        outputs[title] = get_backend("cpu").predict(Network(widths, names, model.dtype, parts), arrays, X)
     return outputs

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastbp._describe import Described, describe
+from fastbp._describe import PROJECTION, Described, describe
 from fastbp.plotting._common import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, model_of, new_axes
 
 COLOURS = {"Dense": BLUE, "Dropout": LIGHT, "BatchNorm": GREEN, "LayerNorm": GREEN, "Residual": ORANGE}
@@ -82,7 +82,7 @@ class NetworkDisplay:
         NetworkDisplay
             Itself.
         """
-        boxes = [row for row in self.layers if row.kind != "Residual"]
+        boxes = [row for row in self.layers if row.kind not in ("Residual", PROJECTION)]
         n_places = len(boxes) + 1 + sum(row.kind == "Residual" for row in self.layers)
         self.figure_, self.ax_ = new_axes(ax, 6.4, 0.9 + 0.55 * n_places)
         self.boxes_: dict[str, Any] = {}
@@ -111,10 +111,11 @@ class NetworkDisplay:
                 k += 1
             if row.kind == "Residual":
                 start = self._place - 1
-                self._draw(inner, depth + 1)
-                self._sum(row, start)
+                own = {one.name: one for one in inner if one.kind == PROJECTION and one.depth == depth + 1}
+                self._draw([one for one in inner if one.name not in own], depth + 1)
+                self._sum(row, start, sum(one.n_parameters for one in own.values()))
             else:
-                text = f"{row.kind} {row.activation}".strip()
+                text = row.title.removeprefix(f"{row.name} ")
                 count = f"{row.n_parameters:,} parameters" if row.n_parameters else "no parameters"
                 self._box(row.name, text, count, row.fan_in, row.fan_out, COLOURS.get(row.kind, SKY))
 
@@ -134,7 +135,7 @@ class NetworkDisplay:
             self.ax_.text(WIDE / 2 + 0.25, y, count, ha="left", va="center", color=GREY, fontsize=8)
         self._arrow()
 
-    def _sum(self, row: Described, start: int) -> None:
+    def _sum(self, row: Described, start: int, n_projected: int) -> None:
         """The end of a residual block: a plus, and the skip connection that comes round to it."""
         from matplotlib.patches import Circle, FancyArrowPatch, PathPatch
         from matplotlib.path import Path
@@ -158,9 +159,9 @@ class NetworkDisplay:
                 (-0.5, y), (-0.2, y), arrowstyle="-|>", mutation_scale=10, color=ORANGE, shrinkA=0, shrinkB=0
             )
         )
-        count = f"projection, {row.n_parameters:,} parameters" if row.n_parameters else "skip connection"
+        count = f"projection, {n_projected:,} parameters" if n_projected else "skip connection"
         self.ax_.text(WIDE / 2 + 0.25, y, count, ha="left", va="center", color=GREY, fontsize=8)
-        self.ax_.text(0.35, y, f"{row.name}   {row.kind}", ha="left", va="center", fontsize=9)
+        self.ax_.text(0.35, y, row.title.replace(" ", "   ", 1), ha="left", va="center", fontsize=9)
         self._arrow(0.2)
 
     def _arrow(self, below: float = HEIGHT / 2) -> None:
