@@ -112,7 +112,7 @@ class FlowOfGradients:
             (
                 name,
                 _number(self.gradient_mean[k]),
-                f"{_number(self.gradient_percentiles[k, 0])} .. {_number(self.gradient_percentiles[k, -1])}",
+                _range(self.gradient_percentiles[k]),
                 _number(self.ratio[k]),
                 _number(self.delta_norm[k]),
                 _percent(self.dead[k]),
@@ -148,6 +148,11 @@ class FlowOfGradients:
 
 def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.1e}"
+
+
+def _range(percentiles: Array) -> str:
+    low, high = _number(percentiles[0]), _number(percentiles[-1])
+    return low if low == "-" else f"{low} .. {high}"
 
 
 def _percent(value: float) -> str:
