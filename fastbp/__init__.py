@@ -7,8 +7,9 @@ if not (Path(__file__).parent / "kernels").is_dir():
 
 from fastbp import schedules
 from fastbp._config import show_config
+from fastbp._gradient_flow_callback import GradientFlow
 from fastbp.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, ProgressBar
-from fastbp.diagnostics import compare_backends, gradient_check
+from fastbp.diagnostics import compare_backends, gradient_check, gradient_flow
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.history import History
 from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
@@ -27,6 +28,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "EarlyStopping",
+    "GradientFlow",
     "History",
     "LayerNorm",
     "LearningRateLogger",
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "compare_backends",
     "gradient_check",
+    "gradient_flow",
     "load",
     "schedules",
     "show_config",

@@ -15,6 +15,7 @@ import numpy as np
 from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
 from fastbp._network import check_sparse, initial_weights, network_of
+from fastbp._summary import Summary, summarize
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
 from fastbp.layers import Layer, as_layers
@@ -99,6 +100,32 @@ class Sequential:
     def __repr__(self) -> str:
         widths = "-".join(map(str, self._network.widths))
         return f"<Sequential {widths}, {sum(w.size for w in self._weights)} parameters, {self.dtype.name}>"
+
+    def summary(self) -> Summary:
+        """What the network is made of: layers, output widths, parameters and FLOP of one sample.
+
+        Returns
+        -------
+        Summary
+            As a string a table; its attributes are the numbers.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> model = fastbp.Sequential([fastbp.Dense(128, "relu"), fastbp.Dense(10)], n_features=784, random_state=0)
+        >>> print(model.summary())
+        Sequential: 784 features, float32
+        layer             output  parameters  FLOP forward  FLOP step
+        -------------------------------------------------------------
+        1 Dense relu         128     100,480       200,704    401,408
+        2 Dense identity      10       1,290         2,560      7,680
+        -------------------------------------------------------------
+        total                        101,770       203,264    409,088
+        101,770 parameters take 397.5 KiB; all are trained.
+        FLOP for one sample: multiplications and additions of the matrix products alone. A step is forward, deltas and
+        gradients; biases, activations, normalisation, the loss and the optimizer are not counted.
+        """
+        return summarize(self)
 
     @property
     def n_outputs(self) -> int:
