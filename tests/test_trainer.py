@@ -346,7 +346,7 @@ def test_verify_passes_and_leaves_no_trace(dtype, optimizer):
 @pytest.mark.parametrize(
     ("module", "name", "message"),
     [
-        ("step", "tile_gradient", "the gradient of W1 by backend 'cpu' differs"),
+        ("update", "tile_gradient", "the gradient of W1 by backend 'cpu' differs"),
         ("step", "adam", "W1 after the step by backend 'cpu' differs"),
         ("losses", "_clipped_log", "the loss by backend 'cpu' differs"),
     ],

@@ -43,13 +43,13 @@ class Kernels:
     threads: Callable[[int | None], int]
 
 
-def loss_codes(loss: Loss) -> dict[str, int]:
+def loss_codes(loss: Loss) -> dict[str, Any]:
     """A loss as the plan's header holds it."""
     convention = layout.SCIKIT_LEARN if loss.convention == "scikit-learn" else layout.PYTORCH
     return {"loss": layout.LOSSES[loss.name], "loss_convention": convention}
 
 
-def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, int], Array]:
+def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, Any], Array]:
     """An optimizer as the plan's header and ``hyper`` hold it."""
     convention = layout.SCIKIT_LEARN if optimizer.convention == "scikit-learn" else layout.PYTORCH
     hyper = np.zeros(layout.HYPER_SIZE)
