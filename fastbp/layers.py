@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from fastbp._validation import one_of, whole_number
 from fastbp.initializers import INITIALIZERS
 
-ACTIVATIONS = ("identity", "relu", "logistic", "tanh", "exp", "softmax")
-_OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity"}
+ACTIVATIONS = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "logistic",
+    "tanh", "exp", "softmax",
+)  # fmt: skip
+_OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity", "swish": "silu"}
 
 
 def activation_name(name: str | None) -> str:

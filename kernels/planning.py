@@ -14,6 +14,7 @@ from fastbp.kernels.layout import (
     ACTIVATIONS,
     BATCH,
     BIAS,
+    BY_SLOPE,
     CREW_STRIDE,
     DELTAS,
     FAN_IN,
@@ -31,11 +32,13 @@ from fastbp.kernels.layout import (
     OUT_LD,
     OWNERS,
     PANEL_ROWS,
+    RECTIFIERS,
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
     SHARD,
     SHARDS,
+    SLOPE,
     TABLE_SIZE,
     TILE_ROWS,
     TRANSPOSED,
@@ -123,6 +126,9 @@ def plan(
     if gathered:  # never at 0, which stands for none
         header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
         position += padded(room * int(header[GATHERED_LD]))
+    for row, name in zip(table, activations, strict=True):  # never at 0, which stands for none
+        if name in BY_SLOPE:
+            row[SLOPE], position = position, position + padded(room * int(row[OUT_LD]))
     table[:, TRANSPOSED] += position
     position += transposed
     table[:, NORM] += position
@@ -141,4 +147,5 @@ def plan(
     if update:
         items, shares = shared_items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
-    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
+    uses = layout.marker(["rectifiers"] if set(activations) & set(RECTIFIERS) else [])
+    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew, uses), position

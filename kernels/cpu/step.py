@@ -21,10 +21,11 @@ stands for a prediction.
 import numpy as np
 
 from fastbp.kernels.cpu._jit import kernel
-from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
+from fastbp.kernels.cpu.activations import softmax_backward
 from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.cpu.optimizers import adam, sgd
+from fastbp.kernels.cpu.rectifiers import element_backward, element_forward, last_forward
 from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
@@ -126,16 +127,17 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
         if layer < n_layers - 1:
             ld = row[OUT_LD]
             A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
-            activation_forward(A, row[ACTIVATION])
+            element_forward(A, layer, lo * ld, plan, buffers, step)
 
 
 @kernel.inlined
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi, and the last layer's dZ."""
     header, work = plan.header, buffers.work
-    row = plan.table[header[N_LAYERS] - 1]
+    last = header[N_LAYERS] - 1
+    row = plan.table[last]
     ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
-    Z = window(work, outputs(header[N_LAYERS] - 1, slot, plan) + lo * ld, m * ld)
+    Z = window(work, outputs(last, slot, plan) + lo * ld, m * ld)
     dZ = window(work, header[DELTAS] + row[OUT] + lo * ld, m * ld)
     losses, index = window(buffers.row_loss, lo, m), window(order, 0, m)
     labels = window(targets.labels, 0, targets.labels.shape[0])
@@ -150,12 +152,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, dZ, Z, ld, values, index, weights, scale, m, n)
     else:
-        output_forward(Z, ld, m, n, row[ACTIVATION])
+        last_forward(Z, m, last, lo * ld, plan, buffers, 0)
         squared_error(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(dZ, Z, ld, m, n)
         else:
-            activation_backward(dZ, Z, row[ACTIVATION])
+            element_backward(dZ, Z, last, lo * ld, plan, buffers)
 
 
 @kernel.inlined
@@ -170,7 +172,7 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
     index = window(plan.rows, lo, 0)
     gemm(C, ld, D, row[OUT_LD], index, T, row[TRANSPOSED_ROWS], zeros, none, hi - lo, row[FAN_IN], row[FAN_OUT])
     A = window(work, outputs(layer - 1, slot, plan) + lo * ld, (hi - lo) * ld)
-    activation_backward(C, A, below[ACTIVATION])
+    element_backward(C, A, layer - 1, lo * ld, plan, buffers)
 
 
 @kernel.inlined
@@ -196,8 +198,9 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
         # relu is the gemm's own work, and what a last layer ends with is the loss's
         if plan.header[N_LAYERS] > 1 and row[ACTIVATION] != RELU and row[ACTIVATION] != IDENTITY:
             for i in range(n_rows):
-                start = outputs(0, slot, plan) + i * row[OUT_LD] + first
-                activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
+                place = i * row[OUT_LD] + first
+                A = window(buffers.work, outputs(0, slot, plan) + place, last - first)
+                element_forward(A, 0, place, plan, buffers, 0)
 
 
 @kernel.inlined

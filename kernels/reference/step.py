@@ -66,16 +66,11 @@ from fastbp.kernels.layout import (
     ZEROS,
     padded,
 )
-from fastbp.kernels.reference._views import rows
-from fastbp.kernels.reference.activations import (
-    activation_backward,
-    activation_forward,
-    output_forward,
-    softmax_backward,
-)
+from fastbp.kernels.reference.activations import softmax_backward
 from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
 from fastbp.kernels.reference.optimizers import adam, sgd
+from fastbp.kernels.reference.rectifiers import element_backward, element_forward, last_forward
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
 
@@ -118,7 +113,8 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
         layer_forward(layer, slot, lo, hi, 0, row[FAN_OUT], plan, buffers, X, order)
         if layer < n_layers - 1:
             start, ld = outputs(layer, slot, plan), row[OUT_LD]
-            activation_forward(buffers.work[start + lo * ld : start + hi * ld], row[ACTIVATION])
+            A = buffers.work[start + lo * ld : start + hi * ld]
+            element_forward(A, layer, lo * ld, plan, buffers, step)
 
 
 def owned_forward(t, slot, n_rows, plan, buffers, X, order):
@@ -127,9 +123,9 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
     first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
     if first < last:
         layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
-        if plan.header[N_LAYERS] > 1:
-            Z = buffers.work[outputs(0, slot, plan) + first :]
-            activation_forward(rows(Z, row[OUT_LD], n_rows, last - first), row[ACTIVATION])
+        for place in range(first, n_rows * row[OUT_LD], row[OUT_LD]) if plan.header[N_LAYERS] > 1 else ():
+            A = buffers.work[outputs(0, slot, plan) + place :][: last - first]
+            element_forward(A, 0, place, plan, buffers, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -139,9 +135,10 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi, and delta_L = dL / dZ_L."""
     header, work = plan.header, buffers.work
-    row = plan.table[header[N_LAYERS] - 1]
-    ld, n, m, activation = row[OUT_LD], row[FAN_OUT], hi - lo, row[ACTIVATION]
-    start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
+    last = header[N_LAYERS] - 1
+    row = plan.table[last]
+    ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
+    start, delta_start = outputs(last, slot, plan), header[DELTAS] + row[OUT]
     Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
     losses, index, scale = buffers.row_loss[lo:hi], order, float(scale)
     labels, values, weights = targets.labels, targets.values, targets.weights
@@ -153,12 +150,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, delta, Z, ld, values, index, weights, scale, m, n)
     else:
-        output_forward(Z, ld, m, n, activation)  # from here on Z holds A_L
+        last_forward(Z, m, last, lo * ld, plan, buffers, 0)  # from here on Z holds A_L
         squared_error(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention)
-        if activation == SOFTMAX:
+        if row[ACTIVATION] == SOFTMAX:
             softmax_backward(delta, Z, ld, m, n)
         else:
-            activation_backward(delta, Z, activation)
+            element_backward(delta, Z, last, lo * ld, plan, buffers)
 
 
 def layer_backward(layer, slot, lo, hi, plan, buffers):
@@ -173,7 +170,7 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
         fan_out, lanes=header[LANES],
     )  # fmt: skip
     start = outputs(layer - 1, slot, plan)
-    activation_backward(delta, work[start + lo * ld : start + hi * ld], below[ACTIVATION])
+    element_backward(delta, work[start + lo * ld : start + hi * ld], layer - 1, lo * ld, plan, buffers)
 
 
 def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
