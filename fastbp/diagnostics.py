@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from fastbp._validation import Array, one_of, shown
 from fastbp._verify import parameter_names, relative_difference
 from fastbp.backends import BACKENDS
+from fastbp.kernels.layout import ACTIVATIONS
+from fastbp.kernels.reference.activations import activation_forward
+from fastbp.kernels.reference.rectifiers import rectifier_forward
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD
 from fastbp.trainer import Trainer
+
+_KINKED = {"relu", "leaky_relu", "selu"}  # activations whose derivative jumps at 0
+_FORWARD: tuple[Callable[..., None], ...] = activation_forward, rectifier_forward  # each leaves the other's alone
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class GradientCheck:
     worst : dict of str to tuple of int
         Index of the worst element of each array.
     n_skipped : int
-        Elements beside a kink of relu at every step tried: a difference says nothing there.
+        Elements beside a kink of relu, leaky relu or selu at every step tried: a difference says nothing there.
     """
 
     relative_errors: dict[str, float]
@@ -129,7 +134,7 @@ def gradient_check(
                 sides = []
                 for w in (before - h, before + h):
                     array[index] = w
-                    sides.append((w, value(), _relu_sides(activations, weights, X)))
+                    sides.append((w, value(), _kink_sides(activations, weights, X)))
                 array[index] = before
                 (low, below, one), (high, above, other) = sides
                 if one == other:
@@ -143,18 +148,19 @@ def gradient_check(
     return GradientCheck(errors, worst, skipped)
 
 
-def _relu_sides(activations: Sequence[str], weights: Sequence[Array], X: Array) -> bytes:
-    """On which side of its kink each relu is, as bits; nothing for a network without one."""
-    if "relu" not in activations:
+def _kink_sides(activations: Sequence[str], weights: Sequence[Array], X: Array) -> bytes:
+    """On which side of its kink each unit with one is, as bits; nothing for a network without kinks."""
+    if not _KINKED.intersection(activations):
         return b""
     A, sides = X, b""
     for activation, W, b in zip(activations, weights[::2], weights[1::2], strict=True):
-        Z = A @ W + b
+        A = A @ W + b
+        if activation in _KINKED:
+            sides += np.sign(A).astype(np.int8).tobytes()
+        for forward in _FORWARD:
+            forward(A, ACTIVATIONS[activation])
         if activation == "relu":
-            sides += np.sign(Z).astype(np.int8).tobytes()
-            A = np.maximum(Z, 0)
-        else:
-            A = {"tanh": np.tanh, "logistic": expit, "exp": np.exp}.get(activation, np.asarray)(Z)
+            A = np.maximum(A, 0)
     return sides
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
-from fastbp.initializers import INITIALIZERS
+from fastbp.initializers import initial_weights
 from fastbp.layers import Dense
 
 
@@ -64,10 +64,11 @@ class Sequential:
         self.link = self.layers[-1].activation
         _check_size(self._network)
         rng = as_random_state(random_state)
-        weights: list[Array] = []
+        self._weights: list[Array] = []
         for layer, fan_in in zip(self.layers, self._network.widths, strict=False):
-            weights += INITIALIZERS[layer.initializer](rng, fan_in, layer.units, layer.activation)
-        self._weights = [array.astype(self.dtype) for array in weights]
+            self._weights += initial_weights(
+                layer.initializer, layer.bias_initializer, rng, (fan_in, layer.units), layer.activation, self.dtype
+            )
 
     @classmethod
     def _with_weights(cls, layers: Sequence[Dense], weights: Sequence[Array], link: str | None = None) -> Sequential:

@@ -7,7 +7,10 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step", "training", "predict"]
+MODULES = [
+    "activations", "gemm", "losses", "optimizers", "predict", "rectifiers", "shuffle", "sparse", "special", "step",
+    "tiles", "training",
+]  # fmt: skip
 
 
 def own_functions(module):

@@ -29,8 +29,8 @@ class Network:
     widths : tuple of int
         ``(n_features, fan_out_1, ..., n_outputs)``.
     activations : tuple of str
-        One name a dense layer: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``, ``"exp"``; the last may be
-        ``"softmax"``. The last one is the link that predictions go through.
+        One name a dense layer, of ``fastbp.kernels.layout.ACTIVATIONS``; only the last may be ``"softmax"``. The last
+        one is the link that predictions go through.
     dtype : numpy.dtype
         float32 or float64.
     """

@@ -17,13 +17,7 @@ def _lanes(network: Network) -> int:
 BACKEND = PlannedBackend(
     "reference",
     Kernels(
-        train_steps,
-        predict_rows,
-        layer_rows,
-        rectifier_forward,
-        evaluate_rows,
-        apply_gradients,
-        _lanes,
+        train_steps, predict_rows, layer_rows, rectifier_forward, evaluate_rows, apply_gradients, _lanes,
         lambda n_threads: 1,
     ),
-)
+)  # fmt: skip

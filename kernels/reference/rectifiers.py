@@ -119,7 +119,7 @@ def _slopes(A, layer, place, plan, buffers):
 
 
 def element_forward(A, layer, place, plan, buffers, step):
-    """A = f(A) in place. In training, f'(Z) is kept where it does not follow from A; a prediction's ``step`` is None."""
+    """A = f(A) in place. In training, f'(Z) is kept where it does not follow from A; for a prediction step is None."""
     code = plan.table[layer, ACTIVATION]
     if step is not None and code in BY_SLOPE.values():
         rectifier_forward_slope(A, _slopes(A, layer, place, plan, buffers), code)
