@@ -17,7 +17,7 @@ def copy_outputs(out, lo, hi, plan, buffers):
     row = plan.table[last]
     ld, n = row[OUT_LD], row[FAN_OUT]
     Z = window(buffers.work, outputs(last, 0, plan) + lo * ld, (hi - lo) * ld)
-    last_forward(Z, hi - lo, last, lo * ld, plan, buffers, None)
+    last_forward(Z, hi - lo, row, lo * ld, plan, buffers, None)
     for i in range(hi - lo):
         source, target = window(Z, i * ld, n), window(out, (lo + i) * n, n)
         for q in range(n):

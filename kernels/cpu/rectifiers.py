@@ -6,7 +6,7 @@ the backward is one multiplication then. The forward of a prediction is the same
 the bits of A are the same.
 
 Largest errors in units in the last place (``tests/test_rectifiers.py`` measures them): elu 1.2, softplus 1.6, silu 3,
-mish 4.3, gelu 5.4; their derivatives by z 5 (silu), 7.6 (mish) and 6.3 (gelu), near the zero of a derivative in units of
+mish 4.3, gelu 5.4; their derivatives 5 (silu), 7.6 (mish) and 6.3 (gelu), near the zero of a derivative in units of
 f / z. This holds far below zero too, where 1 + tanh or 1 + erf would be 0, down to where e^-|z| (or the tail of the
 normal distribution) is no normal number any more. The tanh form of gelu rounds the argument w of its exponential: 2.6
 (1 + |w|) where z is negative, 3 (1 + |w|) for its derivative.
@@ -270,20 +270,21 @@ def rectifier_backward(dZ, A, S, code):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a step calls. ``place``: where A lies from the start of its layer's outputs, and f'(Z) from ``SLOPE``
+# What a step calls. ``row``: the layer's in the table; ``place``: where A lies from the start of the layer's outputs,
+# and f'(Z) from ``SLOPE``
 
 
-def _plain_forward(A, layer, place, plan, buffers, step):
-    activation_forward(A, plan.table[layer, ACTIVATION])
+def _plain_forward(A, row, place, plan, buffers, step):
+    activation_forward(A, row[ACTIVATION])
 
 
-def _prediction_forward(A, layer, place, plan, buffers, step):
-    activation_forward(A, plan.table[layer, ACTIVATION])
-    rectifier_forward(A, plan.table[layer, ACTIVATION])
+def _prediction_forward(A, row, place, plan, buffers, step):
+    activation_forward(A, row[ACTIVATION])
+    rectifier_forward(A, row[ACTIVATION])
 
 
-def _training_forward(A, layer, place, plan, buffers, step):
-    code, start = plan.table[layer, ACTIVATION], plan.table[layer, SLOPE]
+def _training_forward(A, row, place, plan, buffers, step):
+    code, start = row[ACTIVATION], row[SLOPE]
     if start > 0:
         rectifier_forward_slope(A, window(buffers.work, start + place, A.shape[0]), code)
     else:
@@ -292,7 +293,7 @@ def _training_forward(A, layer, place, plan, buffers, step):
 
 
 @by_type_inlined
-def element_forward(A, layer, place, plan, buffers, step):
+def element_forward(A, row, place, plan, buffers, step):
     """A = f(A) in place for activations that act on one element; in training, what the derivative needs is kept.
 
     ``step`` is None in a prediction.
@@ -302,36 +303,34 @@ def element_forward(A, layer, place, plan, buffers, step):
     return _prediction_forward if isinstance(step, types.NoneType) else _training_forward
 
 
-def _plain_last(A, m, layer, place, plan, buffers, step):
-    row = plan.table[layer]
+def _plain_last(A, m, row, place, plan, buffers, step):
     output_forward(A, row[OUT_LD], m, row[FAN_OUT], row[ACTIVATION])
 
 
-def _any_last(A, m, layer, place, plan, buffers, step):
-    row = plan.table[layer]
+def _any_last(A, m, row, place, plan, buffers, step):
     if row[ACTIVATION] == SOFTMAX:
         output_forward(A, row[OUT_LD], m, row[FAN_OUT], row[ACTIVATION])
     else:
-        element_forward(A, layer, place, plan, buffers, step)
+        element_forward(A, row, place, plan, buffers, step)
 
 
 @by_type_inlined
-def last_forward(A, m, layer, place, plan, buffers, step):
+def last_forward(A, m, row, place, plan, buffers, step):
     """The activation of the last layer on m rows: softmax by row, everything else by element."""
     return _any_last if uses(plan, "rectifiers") else _plain_last
 
 
-def _plain_backward(dZ, A, layer, place, plan, buffers):
-    activation_backward(dZ, A, plan.table[layer, ACTIVATION])
+def _plain_backward(dZ, A, row, place, plan, buffers):
+    activation_backward(dZ, A, row[ACTIVATION])
 
 
-def _any_backward(dZ, A, layer, place, plan, buffers):
-    code = plan.table[layer, ACTIVATION]
+def _any_backward(dZ, A, row, place, plan, buffers):
+    code = row[ACTIVATION]
     activation_backward(dZ, A, code)
-    rectifier_backward(dZ, A, window(buffers.work, plan.table[layer, SLOPE] + place, A.shape[0]), code)
+    rectifier_backward(dZ, A, window(buffers.work, row[SLOPE] + place, A.shape[0]), code)
 
 
 @by_type_inlined
-def element_backward(dZ, A, layer, place, plan, buffers):
+def element_backward(dZ, A, row, place, plan, buffers):
     """dZ = dZ f'(Z) in place, from A or from what the forward has kept."""
     return _any_backward if uses(plan, "rectifiers") else _plain_backward

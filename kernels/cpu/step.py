@@ -127,17 +127,16 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
         if layer < n_layers - 1:
             ld = row[OUT_LD]
             A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
-            element_forward(A, layer, lo * ld, plan, buffers, step)
+            element_forward(A, row, lo * ld, plan, buffers, step)
 
 
 @kernel.inlined
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi, and the last layer's dZ."""
     header, work = plan.header, buffers.work
-    last = header[N_LAYERS] - 1
-    row = plan.table[last]
+    row = plan.table[header[N_LAYERS] - 1]
     ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
-    Z = window(work, outputs(last, slot, plan) + lo * ld, m * ld)
+    Z = window(work, outputs(header[N_LAYERS] - 1, slot, plan) + lo * ld, m * ld)
     dZ = window(work, header[DELTAS] + row[OUT] + lo * ld, m * ld)
     losses, index = window(buffers.row_loss, lo, m), window(order, 0, m)
     labels = window(targets.labels, 0, targets.labels.shape[0])
@@ -152,12 +151,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, dZ, Z, ld, values, index, weights, scale, m, n)
     else:
-        last_forward(Z, m, last, lo * ld, plan, buffers, 0)
+        last_forward(Z, m, row, lo * ld, plan, buffers, 0)
         squared_error(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(dZ, Z, ld, m, n)
         else:
-            element_backward(dZ, Z, last, lo * ld, plan, buffers)
+            element_backward(dZ, Z, row, lo * ld, plan, buffers)
 
 
 @kernel.inlined
@@ -172,7 +171,7 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
     index = window(plan.rows, lo, 0)
     gemm(C, ld, D, row[OUT_LD], index, T, row[TRANSPOSED_ROWS], zeros, none, hi - lo, row[FAN_IN], row[FAN_OUT])
     A = window(work, outputs(layer - 1, slot, plan) + lo * ld, (hi - lo) * ld)
-    element_backward(C, A, layer - 1, lo * ld, plan, buffers)
+    element_backward(C, A, below, lo * ld, plan, buffers)
 
 
 @kernel.inlined
@@ -200,7 +199,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
             for i in range(n_rows):
                 place = i * row[OUT_LD] + first
                 A = window(buffers.work, outputs(0, slot, plan) + place, last - first)
-                element_forward(A, 0, place, plan, buffers, 0)
+                element_forward(A, row, place, plan, buffers, 0)
 
 
 @kernel.inlined

@@ -15,7 +15,7 @@ def copy_outputs(out, lo, hi, plan, buffers):
     row = plan.table[last]
     ld, n, start = row[OUT_LD], row[FAN_OUT], outputs(last, 0, plan)
     A = buffers.work[start + lo * ld : start + hi * ld]
-    last_forward(A, hi - lo, last, lo * ld, plan, buffers, None)
+    last_forward(A, hi - lo, row, lo * ld, plan, buffers, None)
     rows(out[lo * n :], n, hi - lo, n)[:] = rows(A, ld, hi - lo, n)
 
 

@@ -111,34 +111,34 @@ def rectifier_backward(dZ, A, S, code):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a step calls. ``place``: where A lies from the start of its layer's outputs, and f'(Z) from ``SLOPE``
+# What a step calls. ``row``: the layer's in the table; ``place``: where A lies from the start of the layer's outputs,
+# and f'(Z) from ``SLOPE``
 
 
-def _slopes(A, layer, place, plan, buffers):
-    return buffers.work[plan.table[layer, SLOPE] + place :][: A.size].reshape(A.shape)
+def _slopes(A, row, place, plan, buffers):
+    return buffers.work[row[SLOPE] + place :][: A.size].reshape(A.shape)
 
 
-def element_forward(A, layer, place, plan, buffers, step):
+def element_forward(A, row, place, plan, buffers, step):
     """A = f(A) in place. In training, f'(Z) is kept where it does not follow from A; for a prediction step is None."""
-    code = plan.table[layer, ACTIVATION]
+    code = row[ACTIVATION]
     if step is not None and code in BY_SLOPE.values():
-        rectifier_forward_slope(A, _slopes(A, layer, place, plan, buffers), code)
+        rectifier_forward_slope(A, _slopes(A, row, place, plan, buffers), code)
     else:
         activation_forward(A, code)
         rectifier_forward(A, code)
 
 
-def last_forward(A, m, layer, place, plan, buffers, step):
+def last_forward(A, m, row, place, plan, buffers, step):
     """The activation of the last layer: softmax by row, everything else by element."""
-    row = plan.table[layer]
     if row[ACTIVATION] == SOFTMAX:
         softmax_forward(A, row[OUT_LD], m, row[FAN_OUT])
     else:
-        element_forward(A, layer, place, plan, buffers, step)
+        element_forward(A, row, place, plan, buffers, step)
 
 
-def element_backward(dZ, A, layer, place, plan, buffers):
+def element_backward(dZ, A, row, place, plan, buffers):
     """dZ = dA f'(Z) in place, from A or from what the forward has kept."""
-    code = plan.table[layer, ACTIVATION]
+    code = row[ACTIVATION]
     activation_backward(dZ, A, code)
-    rectifier_backward(dZ, A, _slopes(A, layer, place, plan, buffers), code)
+    rectifier_backward(dZ, A, _slopes(A, row, place, plan, buffers), code)

@@ -114,7 +114,7 @@ def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
         if layer < n_layers - 1:
             start, ld = outputs(layer, slot, plan), row[OUT_LD]
             A = buffers.work[start + lo * ld : start + hi * ld]
-            element_forward(A, layer, lo * ld, plan, buffers, step)
+            element_forward(A, row, lo * ld, plan, buffers, step)
 
 
 def owned_forward(t, slot, n_rows, plan, buffers, X, order):
@@ -125,7 +125,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
         layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
         for place in range(first, n_rows * row[OUT_LD], row[OUT_LD]) if plan.header[N_LAYERS] > 1 else ():
             A = buffers.work[outputs(0, slot, plan) + place :][: last - first]
-            element_forward(A, 0, place, plan, buffers, 0)
+            element_forward(A, row, place, plan, buffers, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -135,10 +135,9 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
 def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi, and delta_L = dL / dZ_L."""
     header, work = plan.header, buffers.work
-    last = header[N_LAYERS] - 1
-    row = plan.table[last]
+    row = plan.table[header[N_LAYERS] - 1]
     ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
-    start, delta_start = outputs(last, slot, plan), header[DELTAS] + row[OUT]
+    start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
     Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
     losses, index, scale = buffers.row_loss[lo:hi], order, float(scale)
     labels, values, weights = targets.labels, targets.values, targets.weights
@@ -150,12 +149,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, delta, Z, ld, values, index, weights, scale, m, n)
     else:
-        last_forward(Z, m, last, lo * ld, plan, buffers, 0)  # from here on Z holds A_L
+        last_forward(Z, m, row, lo * ld, plan, buffers, 0)  # from here on Z holds A_L
         squared_error(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(delta, Z, ld, m, n)
         else:
-            element_backward(delta, Z, last, lo * ld, plan, buffers)
+            element_backward(delta, Z, row, lo * ld, plan, buffers)
 
 
 def layer_backward(layer, slot, lo, hi, plan, buffers):
@@ -170,7 +169,7 @@ def layer_backward(layer, slot, lo, hi, plan, buffers):
         fan_out, lanes=header[LANES],
     )  # fmt: skip
     start = outputs(layer - 1, slot, plan)
-    element_backward(delta, work[start + lo * ld : start + hi * ld], layer - 1, lo * ld, plan, buffers)
+    element_backward(delta, work[start + lo * ld : start + hi * ld], below, lo * ld, plan, buffers)
 
 
 def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
