@@ -154,7 +154,7 @@ def checked_bias_initializer(value: Any) -> str | Constant | None:
     )
 
 
-def initial_weights(
+def layer_weights(
     initializer: str | Initializer,
     bias_initializer: str | Constant | None,
     rng: np.random.RandomState,

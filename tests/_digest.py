@@ -30,10 +30,8 @@ from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 
-N_FEATURES, WIDTHS = (
-    37,
-    (101, 19, 18, 17, 16, 33, 7, 5),
-)  # four owners of panels at any vector width, and no whole number of vectors
+# four owners of panels at any vector width, and no whole number of vectors
+N_FEATURES, WIDTHS = 37, (101, 19, 18, 17, 16, 33, 7, 5)
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
 LARGE = 2100  # a batch that goes in shards
 HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))

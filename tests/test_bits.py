@@ -122,18 +122,8 @@ def test_bits_do_not_depend_on_vectors_or_cpu(results, name):
 def test_digest_tells_cases_apart(results):
     cases = result(results, "host")["cases"]
     assert len(cases) == len({digest for runs in cases.values() for digest in runs.values()}) == 83
-    for word in (
-        "float32",
-        "float64",
-        "relu",
-        "tanh",
-        "logistic",
-        "poisson",
-        "rectifiers",
-        "adam",
-        "sgd",
-        "scikit-learn",
-    ):
+    names = "float32", "float64", "relu", "tanh", "logistic", "poisson", "rectifiers", "adam", "sgd", "scikit-learn"
+    for word in names:
         assert any(word in case for case in cases), word
 
 

@@ -11,17 +11,8 @@ import math
 import numpy as np
 
 from fastbp.kernels.cpu._jit import by_dtype, kernel
-from fastbp.kernels.cpu.simd import (
-    fill_group,
-    float_bits,
-    float_from_bits,
-    fma,
-    group_max,
-    group_scale,
-    group_subtract,
-    group_sum,
-    window,
-)
+from fastbp.kernels.cpu.groups import fill_group, group_max, group_scale, group_subtract, group_sum
+from fastbp.kernels.cpu.simd import float_bits, float_from_bits, fma, window
 from fastbp.kernels.layout import EXP, GROUP, LOGISTIC, RELU, SOFTMAX, TANH
 
 
@@ -189,6 +180,14 @@ def activation_forward(A, code):
             A[q] = tanh(A[q])
     elif code == EXP:
         exponentials(A, A.shape[0])
+
+
+@kernel
+def relu_forward(A):
+    """A = max(A, 0) in place, and NaN stays: behind what is no gemm, whose own work it is."""
+    zero = A.dtype.type(0)
+    for q in range(A.shape[0]):
+        A[q] = zero if A[q] < zero else A[q]
 
 
 @kernel
