@@ -316,6 +316,19 @@ def test_padding_between_rows_stays_finite(name, dtype):
     np.testing.assert_array_equal(dZ, 0)
 
 
+@each_rectifier
+def test_agrees_with_pytorch(name):
+    functional = pytest.importorskip("torch").nn.functional
+    theirs = functional.gelu if name == "gelu_tanh" else getattr(functional, name)
+    Z = np.linspace(-5, 5, 101)
+    inputs = pytest.importorskip("torch").tensor(Z, requires_grad=True)
+    outputs = theirs(inputs, approximate="tanh") if name == "gelu_tanh" else theirs(inputs)
+    outputs.sum().backward()
+    np.testing.assert_allclose(forward(name, Z)[0], outputs.detach().numpy(), rtol=1e-12, atol=1e-13)
+    # at 0 theirs is the mean of both sides for some
+    np.testing.assert_allclose(np.delete(derivative(name, Z), 50), np.delete(inputs.grad.numpy(), 50), atol=1e-13)
+
+
 IR = """
 import re
 import numpy as np
