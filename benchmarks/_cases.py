@@ -15,7 +15,17 @@ from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.layout import FAN_OUT, OUT, OUT_LD, SCRATCH
-from fastbp.kernels.reference import activations, losses, operations, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.reference import (
+    activations,
+    losses,
+    operations,
+    optimizers,
+    predict,
+    rectifiers,
+    sparse,
+    step,
+    tiles,
+)
 from fastbp.kernels.reference import update as update_part
 from fastbp.kernels.reference._views import rows
 from fastbp.losses import Loss
@@ -276,6 +286,30 @@ def elements(what: int, code: str, dtype: str, m: int = 64, n: int = 128) -> Cas
     )  # fmt: skip
 
 
+def rectifier(what: int, code: str, dtype: str, m: int = 64, n: int = 128) -> Case:
+    """One of ``fastbp.kernels.layout.RECTIFIERS`` on m rows of n: in predictions, in training, or its derivative."""
+    out, S, Z, A = (_aligned(values, dtype) for values in np.random.default_rng(0).normal(size=(4, m * n)))
+    name, number = loops.RECTIFIER_KERNELS[what], layout.RECTIFIERS[code]
+
+    def twin(out: Any, S: Any, Z: Any, A: Any) -> None:
+        out[:] = Z
+        arrays = {loops.RECTIFIER: (out,), loops.RECTIFIER_SLOPE: (out, S), loops.RECTIFIER_DERIVATIVE: (out, A, S)}
+        getattr(rectifiers, name)(*arrays[what], number)
+
+    exp, tail = EXP[dtype], {"float32": 37, "float64": 63}[dtype]  # tail: of the normal distribution
+    forward = {
+        "leaky_relu": 1, "elu": exp, "selu": exp + 1, "softplus": exp + LOG[dtype], "gelu": exp + tail,
+        "gelu_tanh": exp + 10, "silu": exp + 5, "mish": exp + 13,
+    }  # fmt: skip
+    backward = {"elu": 2, "selu": 2, "softplus": exp + 1}.get(code, 1)
+    flop = backward if what == loops.RECTIFIER_DERIVATIVE else forward[code]
+    return _case(
+        name, f"{code}, {m}x{n}", dtype, flop * m * n, 3 * m * n, (out, S, Z, A),
+        lambda n_times, out, S, Z, A: loops.rectifier(n_times, what, out, S, Z, A, number), twin,
+        lambda out, S, Z, A: [out, S],
+    )  # fmt: skip
+
+
 LOSSES = {
     loops.SOFTMAX_LOSS: "softmax_cross_entropy",
     loops.BLOCKS_LOSS: "block_softmax_cross_entropy",
@@ -360,6 +394,11 @@ def _named() -> dict[str, Callable[..., Case]]:
         cases[f"forward {code}"] = partial(elements, loops.ACTIVATION, code)
     for code in ("relu", "logistic", "tanh", "exp"):
         cases[f"backward {code}"] = partial(elements, loops.DERIVATIVE, code)
+    for code in layout.RECTIFIERS:
+        what = loops.RECTIFIER_SLOPE if code in layout.BY_SLOPE else loops.RECTIFIER
+        cases[f"rectifier forward {code}"] = partial(rectifier, what, code)
+    for code in ("leaky_relu", "elu", "softplus", "gelu"):
+        cases[f"rectifier backward {code}"] = partial(rectifier, loops.RECTIFIER_DERIVATIVE, code)
     cases["softmax_forward"] = partial(elements, loops.SOFTMAX, "softmax", m=256, n=100)
     cases["softmax_backward"] = partial(elements, loops.SOFTMAX_DERIVATIVE, "softmax", m=256, n=100)
     for what, name in LOSSES.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.cpu import activations, losses, optimizers, predict, sparse, step, tiles, update
+from fastbp.kernels.cpu import activations, losses, optimizers, predict, rectifiers, sparse, step, tiles, update
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import unowned, window
 from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, SCRATCH, SCRATCH_STRIDE
@@ -73,7 +73,15 @@ class Case:
 (
     FORWARD, BACKWARD, GRADIENT, SORT, ADAM, SGD, SQUARES, TRANSPOSE, ACTIVATION, DERIVATIVE, SOFTMAX,
     SOFTMAX_DERIVATIVE, SOFTMAX_LOSS, BLOCKS_LOSS, SIGMOID_LOSS, POISSON_LOSS, SQUARED_LOSS,
-) = range(17)  # fmt: skip
+    RECTIFIER, RECTIFIER_SLOPE, RECTIFIER_DERIVATIVE,
+) = range(20)  # fmt: skip
+
+
+RECTIFIER_KERNELS = {
+    RECTIFIER: "rectifier_forward",
+    RECTIFIER_SLOPE: "rectifier_forward_slope",
+    RECTIFIER_DERIVATIVE: "rectifier_backward",
+}
 
 
 def repeated(function: Callable[..., Any]) -> Any:
@@ -154,6 +162,20 @@ def losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, blocks, index,
             losses.squared_error(
                 row_loss, dZ, Z, ld, values, index, weights, scale, m, n, HALF_SQUARED_ERROR, convention
             )  # fmt: skip
+
+
+@repeated
+def rectifier(n_times, what, out, S, Z, A, code):
+    """A rectifier, or its derivative, each time from a copy of Z: gelu of gelu of gelu would soon be denormal."""
+    for _ in range(n_times):
+        for q in range(out.shape[0]):
+            out[q] = Z[q]
+        if what == RECTIFIER:
+            rectifiers.rectifier_forward(out, code)
+        elif what == RECTIFIER_SLOPE:
+            rectifiers.rectifier_forward_slope(out, S, code)
+        else:
+            rectifiers.rectifier_backward(out, A, S, code)
 
 
 @repeated

@@ -75,6 +75,12 @@ MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = r
 BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
 
 IDENTITY, RELU, LOGISTIC, TANH, SOFTMAX, EXP = range(6)
+LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, GELU_TANH, SILU, MISH = range(6, 14)
+# Those with kernels of their own, compiled for networks with the feature "rectifiers". The derivative of the second
+# group does not follow from A: f'(Z) is kept at ``SLOPE``, laid out as the outputs.
+BY_OUTPUT = {"leaky_relu": LEAKY_RELU, "elu": ELU, "selu": SELU, "softplus": SOFTPLUS}
+BY_SLOPE = {"gelu": GELU, "gelu_tanh": GELU_TANH, "silu": SILU, "mish": MISH}
+RECTIFIERS = {**BY_OUTPUT, **BY_SLOPE}
 ACTIVATIONS = {
     "identity": IDENTITY,
     "relu": RELU,
@@ -82,6 +88,7 @@ ACTIVATIONS = {
     "tanh": TANH,
     "softmax": SOFTMAX,
     "exp": EXP,
+    **RECTIFIERS,
 }
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR, POISSON = range(5)
@@ -98,7 +105,7 @@ PYTORCH, SCIKIT_LEARN = range(2)
 
 
 # What kernels are compiled with only where a network needs it: see ``Plan.uses``
-FEATURES = ("dropout", "batch_norm", "layer_norm", "residual")
+FEATURES = ("dropout", "batch_norm", "layer_norm", "residual", "rectifiers")
 
 
 class Plan(NamedTuple):

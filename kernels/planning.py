@@ -16,6 +16,7 @@ from fastbp.kernels.layout import (
     BATCH,
     BATCH_NORM,
     BIAS,
+    BY_SLOPE,
     CONSTANT,
     CONSTANT_2,
     CREW_STRIDE,
@@ -40,12 +41,14 @@ from fastbp.kernels.layout import (
     OUT_LD,
     OWNERS,
     PANEL_ROWS,
+    RECTIFIERS,
     RUNNING,
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
     SHARD,
     SHARDS,
+    SLOPE,
     SOURCE,
     STATS,
     TABLE_SIZE,
@@ -134,6 +137,9 @@ def plan(
     if gathered:  # never at 0, which stands for none
         header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
         position += padded(room * int(header[GATHERED_LD]))
+    slopes = [name in BY_SLOPE for name in activations]  # never at 0 either
+    table[slopes, SLOPE] += position
+    position += sizes[SLOPE]
     header[N_NORMS] = sizes[NORM]
     for column in (TRANSPOSED, NORM, STATS):
         table[:, column] += position
@@ -156,8 +162,9 @@ def plan(
     places = np.arange(room + n_shards, dtype=np.intp)
     first = 1 if owners else -1 if gathered else 0
     between = regions(operations, first=first, clipping=clipping) if update else None
-    uses = marker(FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF)
-    return Plan(header, table, items, shares, places, crew, between, uses), position
+    features = [FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF]
+    features += ["rectifiers"] if set(activations) & set(RECTIFIERS) else []
+    return Plan(header, table, items, shares, places, crew, between, marker(features)), position
 
 
 def _table(
@@ -169,7 +176,7 @@ def _table(
     """
     table = np.zeros((len(operations), TABLE_SIZE), np.int64)
     table[:, ADDS] = handed_on(operations)
-    sizes: dict[Any, int] = {"parameters": 0, OUT: 0, TRANSPOSED: 0, NORM: 0, STATS: 0}
+    sizes: dict[Any, int] = {"parameters": 0, OUT: 0, SLOPE: 0, TRANSPOSED: 0, NORM: 0, STATS: 0}
 
     def take(row: Array, column: int, size: int, where: Any = None) -> None:
         where = column if where is None else where
@@ -181,6 +188,8 @@ def _table(
         row[ACTIVATION], row[OUT_LD] = ACTIVATIONS[activations[l]], row_stride(fan_out, itemsize)
         row[[CONSTANT, CONSTANT_2]] = np.array([one.constant, one.momentum]).view(np.int64)
         take(row, OUT, room * int(row[OUT_LD]))
+        if activations[l] in BY_SLOPE:
+            take(row, SLOPE, room * int(row[OUT_LD]))
         if one.kind == DENSE:
             inner = one.input >= 0
             row[PANEL_ROWS], row[TRANSPOSED_ROWS] = padded(fan_in) if inner else fan_in, padded(fan_out)

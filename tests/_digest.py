@@ -24,12 +24,14 @@ from _kernels import DTYPES, Net
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import losses as loss_kernels
+from fastbp.kernels.cpu import rectifiers
 from fastbp.kernels.cpu._threads import threading_layer, threads
 from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 
-N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
+# four owners of panels at any vector width, and no whole number of vectors
+N_FEATURES, WIDTHS = 37, (101, 19, 18, 17, 16, 33, 7, 5)
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
 LARGE = 2100  # a batch that goes in shards
 HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))
@@ -113,6 +115,22 @@ def of_blocks(dtype):
     return digest([row_loss, dZ])
 
 
+def of_rectifiers(dtype):
+    """Digest of what all of them make of numbers of every size, and of their derivatives."""
+    rng = np.random.default_rng(0)
+    Z = (rng.normal(size=1003) * np.exp2(rng.uniform(-20, 8, 1003))).astype(dtype)
+    arrays = []
+    for code in layout.RECTIFIERS.values():
+        A, S, dZ = Z.copy(), np.zeros_like(Z), np.ones_like(Z)
+        rectifiers.rectifier_forward_slope(A, S, code)
+        if code in layout.BY_OUTPUT.values():
+            rectifiers.rectifier_forward(A, code)
+        rectifiers.rectifier_backward(dZ, A, S, code)
+        assert np.isfinite([A, S, dZ]).all() and (A != Z).any()
+        arrays += [A, S, dZ]
+    return digest(arrays)
+
+
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
@@ -127,6 +145,11 @@ def main():
             )
             for entry, n_threads, owners in SCHEDULES
         }
+    arguments = np.float32, tuple(layout.RECTIFIERS), "half_squared_error", "sgd"
+    cases["float32 | rectifiers"] = {
+        f"{entry}, {n_threads} threads" + owners * ", owners": trained(entry, n_threads, owners, *arguments)
+        for entry, n_threads, owners in SCHEDULES
+    }
     arguments = np.float32, ("relu", "relu"), "softmax_cross_entropy", "adam, scikit-learn"
     cases["float32 | sparse"] = {
         "sparse": trained("serial", 3, False, *arguments, density=0.2),
@@ -141,8 +164,8 @@ def main():
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
-    blocks = [of_blocks(dtype) for dtype in DTYPES]
-    print(json.dumps({"config": config, "cases": cases, "backend": backend, "blocks": blocks}))
+    parts = [part(dtype) for part in (of_blocks, of_rectifiers) for dtype in DTYPES]
+    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": parts}))
 
 
 if __name__ == "__main__":

@@ -154,6 +154,8 @@ class Net:
             yield "row loss", self.buffers.row_loss
         for l, row in enumerate([] if header[layout.SHARD] else table):
             starts = {"outputs": row[layout.OUT], "deltas": header[layout.DELTAS] + row[layout.OUT]}
+            if row[layout.SLOPE]:
+                starts["slopes"] = row[layout.SLOPE]
             if l == 0 and header[layout.OWNERS]:
                 starts["outputs of slot 1"] = header[layout.SECOND_SLOT]
             if l == 0 and header[layout.GATHERED]:

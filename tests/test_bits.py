@@ -116,13 +116,14 @@ def test_bits_do_not_depend_on_vectors_or_cpu(results, name):
     differing = [case for case, runs in there["cases"].items() if runs != here["cases"][case]]
     assert not differing
     assert there["backend"] == here["backend"]
-    assert there["blocks"] == here["blocks"]
+    assert there["parts"] == here["parts"]
 
 
 def test_digest_tells_cases_apart(results):
     cases = result(results, "host")["cases"]
-    assert len(cases) == len({digest for runs in cases.values() for digest in runs.values()}) == 82
-    for word in ("float32", "float64", "relu", "tanh", "logistic", "poisson", "adam", "sgd", "scikit-learn"):
+    assert len(cases) == len({digest for runs in cases.values() for digest in runs.values()}) == 83
+    names = "float32", "float64", "relu", "tanh", "logistic", "poisson", "rectifiers", "adam", "sgd", "scikit-learn"
+    for word in names:
         assert any(word in case for case in cases), word
 
 

@@ -26,7 +26,7 @@ class Kernels:
 
     Parameters
     ----------
-    train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients : callable
+    train_steps, predict_rows, layer_rows, rectifier_forward, evaluate_rows, apply_gradients : callable
         See ``fastbp.kernels.cpu``.
     lanes : callable
         ``lanes(network)``: elements of one vector, which decides the width of panels.
@@ -37,6 +37,7 @@ class Kernels:
     train_steps: Callable[..., None]
     predict_rows: Callable[..., None]
     layer_rows: Callable[..., None]
+    rectifier_forward: Callable[..., None]
     evaluate_rows: Callable[..., None]
     apply_gradients: Callable[..., None]
     lanes: Callable[[Network], int]
@@ -297,6 +298,8 @@ def _predict_few(kernels: Kernels, network: Network, parameters: list[Array], X:
         kernels.layer_rows(
             Z, ld, A, lda, read_only(W.reshape(-1)), read_only(b), n_rows, n, K, layout.ACTIVATIONS[name]
         )  # fmt: skip
+        if name in layout.RECTIFIERS:  # apart, so that other networks do not wait for their code
+            kernels.rectifier_forward(Z, layout.RECTIFIERS[name])
         A, lda = read_only(Z), ld
     return np.ascontiguousarray(A.reshape(n_rows, lda)[:, : network.widths[-1]])
 

@@ -30,8 +30,8 @@ class Network:
     widths : tuple of int
         ``(n_features, fan_out_1, ..., n_outputs)``: of X and of each operation's output.
     activations : tuple of str
-        One name an operation: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``, ``"exp"``; the last may be
-        ``"softmax"``. The last one is the link that predictions go through.
+        One name an operation, of ``fastbp.kernels.layout.ACTIVATIONS``; only the last may be ``"softmax"``. The last
+        one is the link that predictions go through.
     dtype : numpy.dtype
         float32 or float64.
     operations : tuple of fastbp.kernels.operations.Operation

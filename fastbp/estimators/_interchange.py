@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import Array
 from fastbp.estimators._codes import ClassCodes
+from fastbp.estimators._parameters import THEIR_ACTIVATIONS
 
 # What scikit-learn's estimators have after fit, as far as it is data
 STATE = (
@@ -51,6 +52,10 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
             f"scikit-learn has one activation for all hidden layers, but this network has {estimator.activation}"
         )
     parameters["activation"] = next(iter(names), "relu")
+    if parameters["activation"] not in THEIR_ACTIVATIONS:
+        raise ValueError(
+            f"scikit-learn has no activation {parameters['activation']!r}, only {', '.join(sorted(THEIR_ACTIVATIONS))}"
+        )
     parameters["verbose"] = bool(parameters["verbose"])
     theirs = kind(**parameters)
     _transfer(estimator, theirs)

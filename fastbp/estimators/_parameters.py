@@ -10,7 +10,10 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-HIDDEN_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
+from fastbp.kernels.layout import RECTIFIERS
+
+THEIR_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}  # scikit-learn's
+HIDDEN_ACTIVATIONS = THEIR_ACTIVATIONS | set(RECTIFIERS)
 STOCHASTIC_SOLVERS = ("sgd", "adam")
 
 CONSTRAINTS: dict[str, list[Any]] = {

@@ -28,8 +28,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     ----------
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer; ``()`` for none.
-    activation : {"identity", "logistic", "tanh", "relu"} or list of them, default="relu"
-        Of all hidden layers, or of each.
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", \
+"mish", "softplus"} or list of them, default="relu"
+        Of all hidden layers, or of each; see :class:`fastbp.Dense`.
     solver : {"lbfgs", "sgd", "adam"}, default="adam"
     alpha : float, default=0.0001
         Penalty on the weights, not on the biases.
