@@ -11,19 +11,24 @@ from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.layers import Dense
 from fastbp.model import Sequential
-from fastbp.optimizers import SGD, Adam
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from fastbp.trainer import History, Trainer
 
 __version__ = "0.1.0"
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Callback",
     "Dense",
     "History",
+    "Lion",
     "MLPClassifier",
     "MLPRegressor",
+    "NAdam",
     "ProgressBar",
+    "RMSprop",
     "Sequential",
     "Trainer",
     "__version__",

@@ -13,13 +13,23 @@ import numpy as np
 
 from fastbp._orders import Orders
 from fastbp._run import Run
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
+from fastbp._validation import (
+    Array,
+    as_random_state,
+    flag,
+    matrix,
+    one_of,
+    real_number,
+    sample_weights,
+    shown,
+    whole_number,
+)
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
-from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.optimizers import Adam, Optimizer
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
 
@@ -99,8 +109,9 @@ class Trainer:
     loss : str or Loss
         ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"``,
         ``"half_squared_error"`` or ``"poisson"``; see :class:`fastbp.losses.Loss`.
-    optimizer : SGD or Adam, default=Adam()
-        Its state goes on from one ``fit`` to the next.
+    optimizer : Optimizer, default=Adam()
+        ``SGD``, ``RMSprop``, ``Adagrad``, ``Adam``, ``AdamW``, ``NAdam`` or ``Lion``. Its state goes on from one
+        ``fit`` to the next.
     backend : {"cpu", "reference"}, default="cpu"
         Compiled kernels, or their NumPy twins.
     n_threads : int or None, default=None
@@ -147,8 +158,8 @@ class Trainer:
     ) -> None:
         model = as_sequential(model)
         optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(optimizer, SGD | Adam):
-            raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be one of fastbp's, such as fastbp.Adam(), got {shown(optimizer)}")
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
         self._link = self.loss.check_output(model.n_outputs, model.layers[-1].activation)
         self.backend = one_of(backend, BACKENDS, "backend")
@@ -158,6 +169,7 @@ class Trainer:
         self.learning_rate = float(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
         self._optimizer_state: dict[str, Any] | None = None
+        self._session: Session | None = None  # while training is under way
         self._stop = False
 
     @property
@@ -271,6 +283,38 @@ class Trainer:
         session = self._open(*data, batch_size=n_samples)
         return session.loss_and_gradients(np.arange(n_samples))
 
+    def averaged_weights(self) -> list[Array]:
+        """The moving average of the weights over all steps, which often predicts better than the last weights.
+
+        For ``model.set_weights`` after the training, or for a model of its own within it: callbacks find the average
+        of the last step.
+
+        Returns
+        -------
+        list of ndarray
+            Shaped and ordered as ``model.get_weights()``. The model's weights before the first step.
+
+        Raises
+        ------
+        ValueError
+            Where the optimizer has no ``ema_decay``.
+
+        Examples
+        --------
+        >>> import numpy as np, fastbp
+        >>> model = fastbp.Sequential([fastbp.Dense(1)], n_features=1, random_state=0)
+        >>> trainer = fastbp.Trainer(model, loss="mean_squared_error", optimizer=fastbp.SGD(0.1, ema_decay=0.5))
+        >>> history = trainer.fit(np.array([[1.0], [2.0]]), np.array([3.0, 5.0]), epochs=200)
+        >>> [array.round(1).tolist() for array in trainer.averaged_weights()]
+        [[[2.0]], [1.0]]
+        """
+        if self.optimizer.ema_decay is None:
+            raise ValueError(
+                f"there is no average of the weights: optimizer is {self.optimizer}; give it ema_decay, 0.999 for one"
+            )
+        state = self._optimizer_state if self._session is None else self._session.get_optimizer_state()
+        return self.model.get_weights() if state is None else [array.copy() for array in state["average"]]
+
     # -----------------------------------------------------------------------------------------------------------------
 
     def _train(
@@ -301,6 +345,7 @@ class Trainer:
         self.model.link, self._stop = self._link, False
         history = History(["loss", *([] if validation_loss is None else ["val_loss"]), "epoch_seconds"])
         run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
+        self._session = session
         try:
             for listener in listeners:
                 listener.on_train_begin(self, epochs, run.n_steps)
@@ -325,7 +370,7 @@ class Trainer:
             run.go_back()
             raise
         finally:
-            self._optimizer_state = session.get_optimizer_state()
+            self._optimizer_state, self._session = session.get_optimizer_state(), None
             if not run.trained:
                 self.model.link = link
         for listener in listeners:

@@ -12,6 +12,9 @@ from fastbp.kernels.items import shared_items
 from fastbp.kernels.layout import (
     ACTIVATION,
     ACTIVATIONS,
+    ADAM,
+    ADJUSTS,
+    AVERAGES,
     BATCH,
     BIAS,
     CREW_STRIDE,
@@ -25,8 +28,10 @@ from fastbp.kernels.layout import (
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
+    N_SQUARES,
     NORM,
     NORMS,
+    OPTIMIZER,
     OUT,
     OUT_LD,
     OWNERS,
@@ -36,13 +41,17 @@ from fastbp.kernels.layout import (
     SECOND_SLOT,
     SHARD,
     SHARDS,
+    SQUARES,
+    SQUARES_AT,
     TABLE_SIZE,
     TILE_ROWS,
     TRANSPOSED,
     TRANSPOSED_ROWS,
     WEIGHTS,
     ZEROS,
+    Array,
     Plan,
+    marker,
     padded,
     row_stride,
 )
@@ -61,6 +70,7 @@ def plan(
     shard: int = 0,
     update: bool = True,
     density: float | None = None,
+    clipping: bool = False,
     **codes: int,
 ) -> tuple[Plan, int]:
     """Lay out a network.
@@ -87,6 +97,8 @@ def plan(
         False leaves out the items, for predictions alone.
     density : float, optional
         Share of X that is not zero, where X is in compressed rows.
+    clipping : bool
+        Whether the gradient's norm is to be known before the update.
     **codes : int
         Further header entries, by lower-case name: ``loss``, ``loss_convention``, ``optimizer``, ...
 
@@ -133,7 +145,11 @@ def plan(
     # one more cache line apart than the tile is long: threads never write to one line
     header[SCRATCH], header[SCRATCH_STRIDE] = padded(position, 64), padded(TILE_ROWS * 2 * lanes + 64, 64)
     position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
-    header[SHARD], header[SHARDS], position = shard, padded(position), padded(position) + n_shards * parameters
+    header[SHARD], header[SHARDS] = shard, padded(position)
+    position = padded(position) + max(n_shards, int(clipping)) * parameters
+    if clipping:
+        header[SQUARES], header[N_SQUARES] = position, _places_of_squares(table, position)
+        position += int(header[N_SQUARES])
     for name, code in codes.items():
         header[getattr(layout, name.upper())] = code
 
@@ -141,4 +157,18 @@ def plan(
     if update:
         items, shares = shared_items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
-    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
+    places = np.arange(room + n_shards, dtype=np.intp)
+    more = clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]
+    uses = marker(["optimizers"] if more else [])
+    return Plan(header, table, items, shares, places, crew, uses), position
+
+
+def _places_of_squares(table: Array, start: int) -> int:
+    """Column SQUARES_AT, from ``start`` on, and how many numbers lie there: sums of squares of a gradient, by column.
+
+    For each row of tiles of W, and for two vectors more: a bias, or beta and gamma of a normalisation.
+    """
+    n = 0
+    for row in table:
+        row[SQUARES_AT], n = start + n, n + (-(-int(row[FAN_IN]) // TILE_ROWS) + 2) * padded(int(row[FAN_OUT]))
+    return n

@@ -84,6 +84,7 @@ def training_plan(
     batch: int,
     n_threads: int,
     density: float | None = None,
+    clipping: bool = False,
     **codes: int,
 ) -> tuple[layout.Plan, int]:
     """The plan of a training session on at most ``n_threads`` threads; arguments and result of ``planning.plan``."""
@@ -92,7 +93,8 @@ def training_plan(
     seconds = step_seconds(widths, batch, itemsize, density)
     threads = useful_threads(seconds, -(-batch // max(shard, 1)), n_threads, 2 * REGION)
     arguments: dict[str, Any] = {
-        "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density, **codes
+        "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density,
+        "clipping": clipping, **codes,
     }  # fmt: skip
     apart = density is None and widths[0] * itemsize % CONFLICT_BYTES == 0 and widths[1] >= GATHER_WIDTH
     if shard or apart:

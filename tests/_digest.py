@@ -98,7 +98,8 @@ def by_backend(n_threads, dtype, optimizer, batch):
     assert (session._plan.header[layout.SHARD] > 0) == (batch == LARGE)
     losses = session.train(rng.permutation(n_rows).astype(np.intp), np.full(4, 0.01))
     state = session.get_optimizer_state()
-    return digest([*session.get_parameters(), *state["first"], *state["second"], losses]), session._threads
+    moments = [array for value in state.values() if isinstance(value, list) for array in value]
+    return digest([*session.get_parameters(), *moments, losses]), session._threads
 
 
 def of_blocks(dtype):

@@ -24,14 +24,12 @@ from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
 from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
-from fastbp.kernels.cpu.optimizers import adam, sgd
 from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
+from fastbp.kernels.cpu.updates import update
 from fastbp.kernels.layout import (
     ACTIVATION,
-    ADAM,
-    BETA_1,
     BIAS,
     COLUMN,
     CONVENTION,
@@ -51,7 +49,6 @@ from fastbp.kernels.layout import (
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
-    NESTEROV,
     NORM,
     NORMS,
     OPTIMIZER,
@@ -241,11 +238,11 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     added up by column for the reported loss.
     """
     header, row = plan.header, plan.table[item[LAYER]]
-    width, optimizer = item[WIDTH], header[OPTIMIZER]
+    width = item[WIDTH]
     start, size = tile_place(item, plan)
-    w, m = window(buffers.parameters, start, size), window(buffers.moments, start, size)
-    g = window(G, 0, size)
-    if optimizer == GRADIENT:
+    w, g = window(buffers.parameters, start, size), window(G, 0, size)
+    if header[OPTIMIZER] == GRADIENT:
+        m = window(buffers.moments, start, size)
         for q in range(size):
             m[q] = g[q]
         return
@@ -255,11 +252,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         elif l2 != 0.0:
             norms = row[NORM] + item[LO] // TILE_ROWS * ((row[FAN_OUT] + GROUP - 1) // GROUP * GROUP) + item[COLUMN]
             add_squares(window(buffers.work, norms, width), w, width, item[HI] - item[LO])
-    if optimizer == ADAM:
-        v = window(buffers.moments, header[N_PARAMETERS] + start, size)
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    update(w, g, start, rate, correction, l2, plan, buffers, hyper)
     if item[LAYER] > 0 and item[LO] >= 0:
         T = window(buffers.work, row[TRANSPOSED], 0)
         transpose_tile(T, row[TRANSPOSED_ROWS], w, item[LO], item[HI], row[FAN_IN], item[COLUMN], width)

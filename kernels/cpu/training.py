@@ -6,6 +6,7 @@ Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.ke
 from numba import prange
 
 from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu.clipping import clip_gradients
 from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_share
 from fastbp.kernels.cpu.optimizers import step_scalars
 from fastbp.kernels.cpu.simd import unowned, window
@@ -22,6 +23,7 @@ from fastbp.kernels.cpu.step import (
     tile_update,
     tiles_step,
 )
+from fastbp.kernels.cpu.updates import begin_step
 from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
@@ -49,10 +51,12 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
 
 
 @kernel.inlined
-def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper, step):
+def _rows_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, step):
     """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
     if t == 0 and s > 0:
         _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+    if t == 0:  # nobody reads what it writes before the next region
+        begin_step(plan, hyper, rates[s], step + s + 1)
     rows, n_threads, size = _batch_rows(s, plan, order), plan.shares.shape[1] - 1, plan.header[SHARD]
     n_rows, first, last = rows.shape[0], t, t + 1
     if size > 0:
@@ -105,7 +109,7 @@ def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper,
             share = (t + i) % n_shares
             if take_share(plan.crew, region, share):
                 if region & 1:
-                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, hyper, step)
+                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, rates, hyper, step)
                 else:
                     _tiles_share(share, region >> 1, losses, plan, buffers, X, targets, order, rates, hyper, step)
                 finish_share(plan.crew)
@@ -142,8 +146,13 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
 
 @kernel
 def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    """One optimizer step with given gradients, laid out as the parameters, which may be overwritten.
+
+    ``step`` is 1 for the first.
+    """
     header = plan.header
+    clip_gradients(gradients, plan, buffers, hyper)
+    begin_step(plan, hyper, rate, step)
     rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
     l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
     for i in range(plan.items.shape[0]):

@@ -19,8 +19,6 @@ import numpy as np
 
 from fastbp.kernels.layout import (
     ACTIVATION,
-    ADAM,
-    BETA_1,
     BIAS,
     COLUMN,
     CONVENTION,
@@ -39,7 +37,6 @@ from fastbp.kernels.layout import (
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
-    NESTEROV,
     NORM,
     NORMS,
     OPTIMIZER,
@@ -75,9 +72,9 @@ from fastbp.kernels.reference.activations import (
 )
 from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
 from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
-from fastbp.kernels.reference.optimizers import adam, sgd
 from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
+from fastbp.kernels.reference.updates import update
 
 WHOLE, SUMS = -1, -2  # what ``tiles_step`` does, beside the number of a shard
 
@@ -228,11 +225,9 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     header, row = plan.header, plan.table[item[LAYER]]
     lo, hi, width = item[LO], item[HI], item[WIDTH]
     start, size = tile_place(item, plan)
-    w, m = buffers.parameters[start : start + size], buffers.moments[start : start + size]
-    v = buffers.moments[header[N_PARAMETERS] :][start : start + size]
-    g = G[:size]
+    w, g = buffers.parameters[start : start + size], G[:size]
     if header[OPTIMIZER] == GRADIENT:
-        m[:] = g
+        buffers.moments[start : start + size] = g
         return
     if header[CONVENTION] == SCIKIT_LEARN:
         if lo < 0:
@@ -240,10 +235,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         elif l2 != 0.0:
             norms = buffers.work[row[NORM] + lo // TILE_ROWS * padded(row[FAN_OUT]) + item[COLUMN] :]
             add_squares(norms, w, width, hi - lo)
-    if header[OPTIMIZER] == ADAM:
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    update(w, g, start, rate, correction, l2, plan, buffers, hyper)
     if item[LAYER] > 0 and lo >= 0:
         W_T = buffers.work[row[TRANSPOSED] :]
         transpose_tile(

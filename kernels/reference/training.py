@@ -9,7 +9,9 @@ from fastbp.kernels.layout import (
     OWNERS,
     SCIKIT_LEARN,
     SHARD,
+    SQUARES,
 )
+from fastbp.kernels.reference.clipping import clip_gradients, clipped_updates, stored_gradients
 from fastbp.kernels.reference.optimizers import step_scalars
 from fastbp.kernels.reference.step import (
     SUMS,
@@ -23,6 +25,7 @@ from fastbp.kernels.reference.step import (
     tile_update,
     tiles_step,
 )
+from fastbp.kernels.reference.updates import begin_step
 
 
 def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
@@ -48,20 +51,31 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
             tiles_step(0, k, slot, 0, len(here), 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
         if not size:
             rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now, step + s)
+        begin_step(plan, hyper, rate, step + s + 1)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
         summed = (len(threads) * size, -(-n_rows // size)) if size else (0, n_rows)
         loss = sum_of_losses(*summed, buffers)
+        for t in threads if header[SQUARES] else ():
+            stored_gradients(t, slot, 0, n_rows, plan, buffers, X, now)
         for t in threads:
             what = SUMS if size else WHOLE
+            if header[SQUARES]:
+                clipped_updates(t, rate, correction, l2_of_step, plan, buffers, hyper)
+                continue
             tiles_step(t, what, slot, 0, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
         losses[s] = batch_loss(loss, weight, l2, plan, buffers)
 
 
 def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    """One optimizer step with given gradients, laid out as the parameters, which may be overwritten.
+
+    ``step`` is 1 for the first.
+    """
     header = plan.header
+    clip_gradients(gradients, plan, buffers, hyper)
+    begin_step(plan, hyper, rate, step)
     rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
     l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
     for item in plan.items:
