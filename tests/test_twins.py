@@ -7,7 +7,10 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step", "training", "predict"]
+MODULES = [
+    "activations", "adaptive", "clipping", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step",
+    "training", "predict", "updates",
+]  # fmt: skip
 
 
 def own_functions(module):

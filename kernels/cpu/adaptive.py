@@ -43,12 +43,13 @@ def amsgrad(w, m, v, largest, g, hyper):
     rate, correction, zero = real(hyper[RATE]), real(hyper[CORRECTION]), real(0)
     tiny = np.finfo(w.dtype).tiny
     for q in range(w.shape[0]):
-        weight, gradient, most = w[q], g[q], largest[q]
+        weight, gradient, before = w[q], g[q], largest[q]
         first = fma(beta_1, m[q], rest_1 * gradient)
         second = fma(beta_2, v[q], rest_2 * gradient * gradient)
         first = zero if abs(first) < tiny else first
         second = zero if second < tiny else second
-        most = most if most > second else second  # in this order a NaN of v is taken
+        most = before if before > second else second  # a NaN of v is taken
+        most = most if before == before else before  # and one of before stays
         m[q] = first
         v[q] = second
         largest[q] = most

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastbp.kernels.layout import BETA_1, BETA_2, CORRECTION, EPSILON, MOMENTUM, MU, MU_PRODUCT, NEXT_MU, RATE
-from fastbp.kernels.reference.optimizers import flush
+from fastbp.kernels.reference.optimizers import _flush
 
 
 def _numbers(hyper, *places):
@@ -17,8 +17,8 @@ def amsgrad(w, m, v, largest, g, hyper):
     beta_1, beta_2, epsilon, rate, correction = _numbers(hyper, BETA_1, BETA_2, EPSILON, RATE, CORRECTION)
     m[:] = beta_1 * m + (1 - beta_1) * g
     v[:] = beta_2 * v + (1 - beta_2) * g * g
-    flush(m)
-    flush(v)
+    _flush(m)
+    _flush(v)
     largest[:] = np.maximum(largest, v)
     w -= rate * m / (correction * np.sqrt(largest) + epsilon)
 
@@ -28,7 +28,7 @@ def rmsprop(w, v, g, hyper):
     """v = alpha v + (1 - alpha) g^2; w -= rate g / (sqrt(v) + epsilon)."""
     alpha, epsilon, rate = _numbers(hyper, BETA_2, EPSILON, RATE)
     v[:] = alpha * v + (1 - alpha) * g * g
-    flush(v)
+    _flush(v)
     w -= rate * g / (np.sqrt(v) + epsilon)
 
 
@@ -37,9 +37,9 @@ def momentum_rmsprop(w, m, v, g, hyper):
     """v = alpha v + (1 - alpha) g^2; m = momentum m + g / (sqrt(v) + epsilon); w -= rate m."""
     alpha, epsilon, momentum, rate = _numbers(hyper, BETA_2, EPSILON, MOMENTUM, RATE)
     v[:] = alpha * v + (1 - alpha) * g * g
-    flush(v)
+    _flush(v)
     m[:] = momentum * m + g / (np.sqrt(v) + epsilon)
-    flush(m)
+    _flush(m)
     w -= rate * m
 
 
@@ -49,10 +49,10 @@ def centered_rmsprop(w, m, v, mean, g, hyper):
     alpha, epsilon, momentum, rate = _numbers(hyper, BETA_2, EPSILON, MOMENTUM, RATE)
     v[:] = alpha * v + (1 - alpha) * g * g
     mean[:] = alpha * mean + (1 - alpha) * g
-    flush(v)
-    flush(mean)
+    _flush(v)
+    _flush(mean)
     m[:] = momentum * m + g / (np.sqrt(np.maximum(v - mean * mean, 0)) + epsilon)
-    flush(m)
+    _flush(m)
     w -= rate * m
 
 
@@ -61,7 +61,7 @@ def adagrad(w, v, g, hyper):
     """v += g^2; w -= rate g / (sqrt(v) + epsilon)."""
     epsilon, rate = _numbers(hyper, EPSILON, RATE)
     v += g * g
-    flush(v)
+    _flush(v)
     w -= rate * g / (np.sqrt(v) + epsilon)
 
 
@@ -75,8 +75,8 @@ def nadam(w, m, v, g, hyper):
     mu, next_mu, product = _numbers(hyper, MU, NEXT_MU, MU_PRODUCT)
     m[:] = beta_1 * m + (1 - beta_1) * g
     v[:] = beta_2 * v + (1 - beta_2) * g * g
-    flush(m)
-    flush(v)
+    _flush(m)
+    _flush(v)
     now, then = rate * (1 - mu) / (1 - product), rate * next_mu / (1 - product * next_mu)
     w -= (now * g + then * m) / (correction * np.sqrt(v) + epsilon)
 
@@ -87,4 +87,4 @@ def lion(w, m, g, hyper):
     beta_1, beta_2, rate = _numbers(hyper, BETA_1, BETA_2, RATE)
     w -= rate * np.sign(beta_1 * m + (1 - beta_1) * g)
     m[:] = beta_2 * m + (1 - beta_2) * g
-    flush(m)
+    _flush(m)

@@ -27,7 +27,7 @@ def step_scalars(optimizer, convention, hyper, rate, step):
     return rate, 1.0
 
 
-def flush(moment):
+def _flush(moment):
     """Denormal numbers become zero."""
     moment[np.abs(moment) < np.finfo(moment.dtype).tiny] = 0
 
@@ -39,8 +39,8 @@ def adam(w, m, v, g, hyper, rate, correction, l2):
     g = g + float(l2) * w
     m[:] = beta_1 * m + (1 - beta_1) * g
     v[:] = beta_2 * v + (1 - beta_2) * g * g
-    flush(m)
-    flush(v)
+    _flush(m)
+    _flush(v)
     w -= float(rate) * m / (float(correction) * np.sqrt(v) + epsilon)
 
 
@@ -50,5 +50,5 @@ def sgd(w, v, g, momentum, nesterov, rate, correction, l2):
     momentum, rate, correction = float(momentum), float(rate), float(correction)
     g = g + float(l2) * w
     v[:] = momentum * v + correction * g
-    flush(v)
+    _flush(v)
     w -= rate * (momentum * v + correction * g if nesterov else v)
