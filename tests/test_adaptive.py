@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.kernels import layout, packing, planning
-from fastbp.kernels.cpu import adaptive, clipping, training, updates
+from fastbp.kernels.cpu import adaptive, clipping, rules, training
 from fastbp.kernels.layout import (
     ADAGRAD,
     ADAM,
@@ -33,9 +33,9 @@ from fastbp.kernels.layout import (
 )  # fmt: skip
 from fastbp.kernels.reference import adaptive as adaptive_twins
 from fastbp.kernels.reference import clipping as clipping_twins
+from fastbp.kernels.reference import rules as rules_twins
 from fastbp.kernels.reference import training as training_twins
-from fastbp.kernels.reference import updates as updates_twins
-from fastbp.kernels.reference.step import tile_place
+from fastbp.kernels.reference.update import tile_place
 
 MARGIN = 64
 SIZES = [1, 7, 15, 16, 17, 31, 32, 33, 37]
@@ -110,7 +110,7 @@ def test_rules_agree_with_their_twins(name, dtype, size, beta, seed):
 def test_what_is_around_a_rule_agrees_with_its_twin(dtype, size, clip, penalty, seed):
     numbers = hyper(CLIP_VALUE=clip, L1=penalty, KEPT=1 - penalty / 8)
     results = []
-    for module, scaled in ((updates, clipping.scaled), (updates_twins, clipping_twins.scaled)):
+    for module, scaled in ((rules, clipping.scaled), (rules_twins, clipping_twins.scaled)):
         pairs = drawn(np.random.default_rng(seed), "adagrad", dtype, size)
         w, a, g = (inner for _, inner in pairs)
         w[::4] = 0  # has no sign
@@ -174,8 +174,8 @@ def test_adjusting_keeps_what_is_not_finite_in_its_place(dtype, place, bad):
         arrays[where][place] = bad
         twin = [array.copy() for array in arrays]
         numbers = hyper(CLIP_VALUE=1.0, L1=0.1, KEPT=0.5)
-        updates.adjust(*arrays, numbers, 0.25)
-        updates_twins.adjust(*twin, numbers, 0.25)
+        rules.adjust(*arrays, numbers, 0.25)
+        rules_twins.adjust(*twin, numbers, 0.25)
         for array, expected in zip(arrays, twin, strict=True):
             np.testing.assert_allclose(array, expected, rtol=8 * ULPS[dtype])
             assert np.isfinite(np.delete(array, place)).all()
@@ -215,8 +215,8 @@ def test_the_sign_of_zero_is_zero():
 def test_numbers_of_a_step_agree_with_their_twin(optimizer, convention):
     for step in (1, 2, 3, 10, 1000, 10**7):
         got, want = (hyper(DECAY=0.01, WEIGHT_DECAY=0.1) for _ in range(2))
-        updates.write_scalars(optimizer, convention, got, 0.37, step)
-        updates_twins.write_scalars(optimizer, convention, want, 0.37, step)
+        rules.write_scalars(optimizer, convention, got, 0.37, step)
+        rules_twins.write_scalars(optimizer, convention, want, 0.37, step)
         np.testing.assert_allclose(got, want, rtol=1e-9)
         assert (got[KEPT] == 1) == (optimizer == GRADIENT)
         assert (got[MU_PRODUCT] != hyper()[MU_PRODUCT]) == (optimizer == NADAM)
@@ -226,7 +226,7 @@ def test_numbers_of_nadam():
     numbers = hyper(DECAY=4e-3, MU_PRODUCT=1.0)
     product = 1.0
     for step in range(1, 30):
-        updates.write_scalars(NADAM, PYTORCH, numbers, 0.5, step)
+        rules.write_scalars(NADAM, PYTORCH, numbers, 0.5, step)
         mu, then = (0.9 * (1 - 0.5 * 0.96 ** (k * 4e-3)) for k in (step, step + 1))
         product *= mu
         want = mu, then, product, 1 / np.sqrt(1 - 0.99**step), 0.5

@@ -7,10 +7,11 @@ squares beside it; when all are done, each thread adds these up, and its updates
 import numpy as np
 
 from fastbp.kernels.cpu._jit import by_type, kernel, uses
-from fastbp.kernels.cpu.simd import group_sum, window
+from fastbp.kernels.cpu.groups import group_sum
+from fastbp.kernels.cpu.simd import window
 from fastbp.kernels.cpu.sparse import sort_entries
-from fastbp.kernels.cpu.step import sum_of_shards, tile_gradient, tile_place, tile_update
 from fastbp.kernels.cpu.tiles import add_squares
+from fastbp.kernels.cpu.update import sum_of_shards, tile_gradient, tile_place, tile_update
 from fastbp.kernels.layout import (
     CLIP_NORM,
     COLUMN,

@@ -22,8 +22,8 @@ from fastbp.kernels.layout import (
     padded,
 )
 from fastbp.kernels.reference.sparse import sort_entries
-from fastbp.kernels.reference.step import sum_of_shards, tile_gradient, tile_place, tile_update
 from fastbp.kernels.reference.tiles import add_squares
+from fastbp.kernels.reference.update import sum_of_shards, tile_gradient, tile_place, tile_update
 
 
 @np.errstate(all="ignore")

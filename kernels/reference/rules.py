@@ -109,7 +109,7 @@ def average(a, w, hyper):
     a[:] = decay * a + (1 - decay) * w
 
 
-def update(w, g, start, rate, correction, l2, plan, buffers, hyper):
+def apply_rule(w, g, start, rate, correction, l2, plan, buffers, hyper):
     """One step of the plan's optimizer on the parameters w from ``start``; the gradient g may be overwritten."""
     header, optimizer, size = plan.header, plan.header[OPTIMIZER], w.size
     states = buffers.moments.reshape(-1, header[N_PARAMETERS])[:, start : start + size]

@@ -210,7 +210,7 @@ def _any(w, g, start, rate, correction, l2, plan, buffers, hyper):
 
 
 @by_type_inlined
-def update(w, g, start, rate, correction, l2, plan, buffers, hyper):
+def apply_rule(w, g, start, rate, correction, l2, plan, buffers, hyper):
     """One step of the plan's optimizer on a tile of parameters.
 
     Parameters
