@@ -136,10 +136,10 @@ class Net:
         return packing.unpack(flat, self.plan.table, self.lanes)
 
     def copy(self):
-        """The same network with buffers of its own."""
+        """The same network with buffers and numbers of its own."""
         twin = object.__new__(Net)
         twin.__dict__.update(self.__dict__)
-        twin.buffers = layout.Buffers(*(array.copy() for array in self.buffers))
+        twin.buffers, twin.hyper = layout.Buffers(*(array.copy() for array in self.buffers)), self.hyper.copy()
         return twin
 
     def regions(self):
