@@ -103,7 +103,7 @@ PYTORCH, SCIKIT_LEARN = range(2)
 
 
 # What kernels are compiled with only where a network needs it: see ``Plan.uses``
-FEATURES = ("dropout", "batch_norm", "layer_norm", "residual", "optimizers")
+FEATURES = ("dropout", "batch_norm", "layer_norm", "residual", "optimizers", "clipping")
 
 
 class Plan(NamedTuple):

@@ -167,7 +167,7 @@ def plan(
     between = regions(operations, owners=owners, clipping=clipping) if update else None
     features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF}
     if clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]:
-        features.add("optimizers")
+        features |= {"optimizers", "clipping"} if clipping else {"optimizers"}
     return Plan(header, table, items, shares, places, crew, between, marker(features)), position
 
 

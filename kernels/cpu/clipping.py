@@ -110,15 +110,14 @@ def _as_they_are(gradients, plan, buffers, hyper):
 
 
 def _clipped(gradients, plan, buffers, hyper):
-    if plan.header[SQUARES] > 0:
-        for i in range(plan.items.shape[0]):
-            item = plan.items[i]
-            start, size = tile_place(item, plan)
-            item_squares(item, window(gradients, start, size), plan, buffers)
-        scaled(gradients, gradients, clip_factor(plan, buffers, hyper))
+    for i in range(plan.items.shape[0]):
+        item = plan.items[i]
+        start, size = tile_place(item, plan)
+        item_squares(item, window(gradients, start, size), plan, buffers)
+    scaled(gradients, gradients, clip_factor(plan, buffers, hyper))
 
 
 @by_type
 def clip_gradients(gradients, plan, buffers, hyper):
     """Given gradients, laid out as the parameters, shortened in place where the network clips their norm."""
-    return _clipped if uses(plan, "optimizers") else _as_they_are
+    return _clipped if uses(plan, "clipping") else _as_they_are

@@ -25,16 +25,10 @@ from fastbp.kernels.layout import (
     OWNERS,
     SCIKIT_LEARN,
     SHARD,
-    SQUARES,
     STATISTICS,
     SUMS_OF_DELTAS,
     WHAT,
 )
-
-
-def _has_two_regions(plan):
-    """Whether a plan, of which this is Numba's type, has a step's two usual regions."""
-    return plan.types[plan.fields.index("regions")] == types.none
 
 
 @kernel.inlined
@@ -74,21 +68,19 @@ def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
             tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
 
 
-def _not_clipped(t, rate, correction, l2, plan, buffers, hyper):
-    return False
+def _straight(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
+    what = SUMS if plan.header[SHARD] > 0 else WHOLE
+    tiles_step(t, what, slot, 0, n_rows, rate, correction, l2, plan, buffers, X, order, hyper)
 
 
-def _clipped(t, rate, correction, l2, plan, buffers, hyper):
-    if plan.header[SQUARES] == 0:
-        return False
+def _clipped(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
     clipped_updates(t, rate, correction, l2, plan, buffers, hyper)
-    return True
 
 
 @by_type_inlined
-def _clipped_share(t, rate, correction, l2, plan, buffers, hyper):
-    """The update from stored gradients, for thread t, and True; False where there are none."""
-    return _not_clipped if _has_two_regions(plan) or not uses(plan, "optimizers") else _clipped
+def _update_share(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
+    """The update of a batch's n_rows, for thread t: from gradients stored before, where their norm is clipped."""
+    return _clipped if uses(plan, "clipping") else _straight
 
 
 @kernel.inlined
@@ -105,9 +97,7 @@ def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, s
         l2 = hyper[L2]
         if convention == SCIKIT_LEARN:
             l2 = l2 / batch_weight(targets.weights, rows)
-        what = SUMS if size > 0 else WHOLE
-        if not _clipped_share(t, rate, correction, l2, plan, buffers, hyper):
-            tiles_step(t, what, (s - 1) & 1, 0, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
+        _update_share(t, (s - 1) & 1, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
     if plan.header[OWNERS] and s < rates.shape[0]:
         rows = _batch_rows(s, plan, order)
         owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, rows)
@@ -123,7 +113,7 @@ def _regions_of_plan(plan):
 
 @by_type_inlined
 def _regions_of_step(plan):
-    return _two_regions if _has_two_regions(plan) else _regions_of_plan
+    return _two_regions if plan.types[plan.fields.index("regions")] == types.none else _regions_of_plan
 
 
 def _no_columns(t, region, s, plan, buffers, order):
@@ -160,7 +150,7 @@ def _gradients(t, region, s, plan, buffers, X, order):
 @by_type_inlined
 def _gradients_share(t, region, s, plan, buffers, X, order):
     """A region of gradients, for thread t, and True; False for any other region."""
-    return _no_gradients if _has_two_regions(plan) or not uses(plan, "optimizers") else _gradients
+    return _gradients if uses(plan, "clipping") else _no_gradients
 
 
 @kernel
