@@ -9,7 +9,7 @@ from fastbp._config import show_config
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
-from fastbp.layers import Dense
+from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from fastbp.trainer import History, Trainer
@@ -20,15 +20,19 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "BatchNorm",
     "Callback",
     "Dense",
+    "Dropout",
     "History",
+    "LayerNorm",
     "Lion",
     "MLPClassifier",
     "MLPRegressor",
     "NAdam",
     "ProgressBar",
     "RMSprop",
+    "Residual",
     "Sequential",
     "Trainer",
     "__version__",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._network import check_sparse
 from fastbp._orders import Orders
 from fastbp._run import Run
 from fastbp._validation import (
@@ -27,6 +28,7 @@ from fastbp._validation import (
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import Adam, Optimizer
@@ -161,13 +163,15 @@ class Trainer:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be one of fastbp's, such as fastbp.Adam(), got {shown(optimizer)}")
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
-        self._link = self.loss.check_output(model.n_outputs, model.layers[-1].activation)
+        self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         self.backend = one_of(backend, BACKENDS, "backend")
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
         self.learning_rate = float(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
+        # what is not used draws nothing, so that the order of rows is scikit-learn's
+        self._mask_seed = int(self._rng.randint(2**62, dtype=np.int64)) if model._described.has(DROPOUT) else 0
         self._optimizer_state: dict[str, Any] | None = None
         self._session: Session | None = None  # while training is under way
         self._stop = False
@@ -249,6 +253,11 @@ class Trainer:
         shuffle = flag(shuffle, "shuffle")
         verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
+        if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
+            raise ValueError(
+                "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
+                f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
+            )
         validation = None if validation_data is None else self._checked_validation(validation_data)
         listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
         with ExitStack() as closing:
@@ -292,7 +301,8 @@ class Trainer:
         Returns
         -------
         list of ndarray
-            Shaped and ordered as ``model.get_weights()``. The model's weights before the first step.
+            Shaped and ordered as ``model.get_weights()``, which it is before the first step. A batch norm's running
+            statistics are the present ones.
 
         Raises
         ------
@@ -312,8 +322,17 @@ class Trainer:
             raise ValueError(
                 f"there is no average of the weights: optimizer is {self.optimizer}; give it ema_decay, 0.999 for one"
             )
-        state = self._optimizer_state if self._session is None else self._session.get_optimizer_state()
-        return self.model.get_weights() if state is None else [array.copy() for array in state["average"]]
+        if self._session is None:
+            state, weights = self._optimizer_state, self.model.get_weights()
+        else:
+            state, weights = self._session.get_optimizer_state(), self._session.get_parameters()
+        if state is None:
+            return weights
+        trainable = self.model._described.trainable
+        return [
+            average.copy() if part else now
+            for average, now, part in zip(state["average"], weights, trainable, strict=True)
+        ]
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -381,6 +400,7 @@ class Trainer:
         """X, y and weights as a backend takes them."""
         model = self.model
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
+        check_sparse(model._described, X, f"{prefix}X")
         y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
         return X, y, weights
@@ -405,4 +425,5 @@ class Trainer:
             batch_size=batch_size,
             sample_weight=weights,
             n_threads=self.n_threads,
+            seed=self._mask_seed,
         )
