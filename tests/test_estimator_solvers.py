@@ -83,7 +83,7 @@ def initial(rng, *shapes):
 @pytest.mark.parametrize("solver", NEW)
 def test_they_learn(solver):
     options = {**OPTIONS, "hidden_layer_sizes": (20,), "max_iter": 100}
-    rate = {"adagrad": 0.1, "lion": 0.003}.get(solver, 0.01)
+    rate = {"adagrad": 0.1, "lion": 0.03}.get(solver, 0.01)
     assert MLPClassifier(solver=solver, learning_rate_init=rate, **options).fit(X, Y).score(X, Y) > 0.95
 
 
