@@ -89,5 +89,5 @@ class Optimizer(_Declared):
 
     def __repr__(self) -> str:
         given = [f for f in fields(self) if getattr(self, f.name) != f.default]
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in sorted(given, key=lambda f: f.kw_only))
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in sorted(given, key=lambda f: bool(f.kw_only)))
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -17,7 +17,9 @@ class Described(NamedTuple):
     Attributes
     ----------
     codes : dict
-        Entries of the plan's header, and whether the plan is ``clipping``.
+        Entries of the plan's header.
+    clipping : bool
+        Whether the gradient's norm is to be known before the update.
     hyper : ndarray of float64, shape (HYPER_SIZE,)
     arrays : tuple of str
         What each array of ``moments`` holds, in their order.
@@ -25,7 +27,8 @@ class Described(NamedTuple):
         Entries of ``hyper`` that are state too, by name.
     """
 
-    codes: dict[str, Any]
+    codes: dict[str, int]
+    clipping: bool
     hyper: Array
     arrays: tuple[str, ...]
     scalars: dict[str, int]
@@ -59,8 +62,8 @@ def described(optimizer: Optimizer) -> Described:
             "n_moments": len(arrays),
             "adjusts": int(adjusts),
             "averages": int(averages),
-            "clipping": optimizer.clip_norm is not None,
         },
+        optimizer.clip_norm is not None,
         hyper,
         arrays,
         scalars,

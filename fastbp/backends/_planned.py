@@ -120,6 +120,7 @@ class PlannedSession(Session):
             operations=network.operations,
             seed=seed,
             **loss_codes(loss),
+            clipping=numbers.clipping,
             **numbers.codes,
         )
         self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype, loss)
