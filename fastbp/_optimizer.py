@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fastbp._validation import one_of, real_number
+from fastbp.schedules import LearningRate, check_learning_rate
 
 CONVENTIONS = ("pytorch", "scikit-learn")
 
@@ -13,7 +14,7 @@ CONVENTIONS = ("pytorch", "scikit-learn")
 class _Declared:
     """What every optimizer has, beside the fields of :class:`Optimizer`: each has these where its order wants them."""
 
-    learning_rate: float
+    learning_rate: LearningRate
     l2: float
     convention: str
 
@@ -72,7 +73,7 @@ class Optimizer(_Declared):
     def __post_init__(self) -> None:
         if not hasattr(self, "learning_rate"):
             raise TypeError("Optimizer is what all optimizers share: make one of these, such as fastbp.Adam()")
-        real_number(self.learning_rate, "learning_rate", positive=True)
+        check_learning_rate(self.learning_rate)
         for name in ("l2", "l1", "weight_decay"):
             real_number(getattr(self, name), name)
         for name in ("clip_value", "clip_norm"):

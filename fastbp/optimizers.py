@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fastbp._optimizer import CONVENTIONS, Optimizer, decay_rates
 from fastbp._validation import flag, real_number
+from fastbp.schedules import LearningRate
 
 __all__ = ["CONVENTIONS", "SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "Optimizer", "RMSprop"]
 
@@ -20,8 +21,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.01
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     momentum : float, default=0.0
         From 0 to 1.
     nesterov : bool, default=False
@@ -47,7 +48,7 @@ class SGD(Optimizer):
     SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: LearningRate = 1e-2
     momentum: float = 0.0
     nesterov: bool = False
     l2: float = 0.0
@@ -71,8 +72,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.001
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.001
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     beta_1, beta_2 : float, default=0.9 and 0.999
         From 0 to below 1.
     epsilon : float, default=1e-8
@@ -102,7 +103,7 @@ class Adam(Optimizer):
     0.999
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: LearningRate = 1e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -154,8 +155,8 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.002
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.002
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     beta_1, beta_2 : float, default=0.9 and 0.999
         From 0 to below 1.
     epsilon : float, default=1e-8
@@ -183,7 +184,7 @@ class NAdam(Optimizer):
     0.9
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: LearningRate = 2e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -206,8 +207,8 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.01
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     alpha : float, default=0.99
         From 0 to below 1.
     epsilon : float, default=1e-8
@@ -238,7 +239,7 @@ class RMSprop(Optimizer):
     RMSprop(learning_rate=0.001, momentum=0.9, centered=True)
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: LearningRate = 1e-2
     alpha: float = 0.99
     epsilon: float = 1e-8
     momentum: float = 0.0
@@ -261,8 +262,8 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.01
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     learning_rate_decay : float, default=0.0
         At least 0.
     initial_accumulator_value : float, default=0.0
@@ -290,7 +291,7 @@ class Adagrad(Optimizer):
     1e-10
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: LearningRate = 1e-2
     learning_rate_decay: float = 0.0
     initial_accumulator_value: float = 0.0
     epsilon: float = 1e-10
@@ -313,8 +314,8 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.0001
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.0001
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     beta_1, beta_2 : float, default=0.9 and 0.99
         From 0 to below 1.
     l2, convention
@@ -338,7 +339,7 @@ class Lion(Optimizer):
     Lion(weight_decay=0.1)
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: LearningRate = 1e-4
     beta_1: float = 0.9
     beta_2: float = 0.99
     l2: float = field(default=0.0, kw_only=True)

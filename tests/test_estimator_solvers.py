@@ -97,7 +97,10 @@ def test_a_short_gradient_stays_as_it_is_and_a_long_one_is_shortened():
         assert (a != c).any()
 
 
-@pytest.mark.parametrize("solver", ["nadam", fastbp.Adam(0.01, amsgrad=True, ema_decay=0.9)])
+SCHEDULED = fastbp.SGD(fastbp.schedules.Exponential(0.1, 0.9, per="step"), momentum=0.9)
+
+
+@pytest.mark.parametrize("solver", ["nadam", fastbp.Adam(0.01, amsgrad=True, ema_decay=0.9), SCHEDULED])
 def test_partial_fit_goes_on(solver):
     options = {**OPTIONS, "solver": solver, "shuffle": False}
     whole, parts = MLPClassifier(**options).fit(X, Y), MLPClassifier(**options)

@@ -34,7 +34,7 @@ each_optimizer = pytest.mark.parametrize("optimizer", AROUND, ids=repr)
 def session_of(optimizer, backend="reference"):
     model = new_model(LOSS)
     return get_backend(backend).open(
-        model._network, Loss(LOSS), optimizer, X, Y.reshape(len(X), -1), parameters=model.get_weights(), batch_size=10
+        model._described, Loss(LOSS), optimizer, X, Y.reshape(len(X), -1), parameters=model.get_weights(), batch_size=10
     )
 
 
