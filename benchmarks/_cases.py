@@ -10,6 +10,9 @@ import numpy as np
 
 from benchmarks import _kernels as loops
 from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, SORT, Case
+from benchmarks._operands import aligned as _aligned
+from benchmarks._operands import in_place as _case
+from benchmarks._rules import ADAPTIVE, adaptive_update
 from benchmarks.workloads import SPARSE
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
@@ -177,31 +180,6 @@ def compressed(what: int, dtype: str) -> Case:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Kernels on arrays of their own
-
-
-def _case(
-    name: str, shape: str, dtype: str, flop: int, elements: int, arrays: tuple[Any, ...],
-    run: Callable[..., Any], twin: Callable[..., Any], read: Callable[..., list[Any]],
-) -> Case:  # fmt: skip
-    """``run(n_times, *arrays)`` and ``twin(*arrays)`` work in place, ``read(*arrays)`` says what is compared."""
-
-    def want() -> list[Any]:
-        copies = [array.copy() for array in arrays]
-        twin(*copies)
-        return read(*copies)
-
-    def got() -> list[Any]:
-        run(1, *arrays)
-        return [array.copy() for array in read(*arrays)]
-
-    n_bytes = elements * np.dtype(dtype).itemsize
-    return Case(name, shape, dtype, flop, n_bytes, lambda n_times: run(n_times, *arrays), want, got)
-
-
-def _aligned(values: Any, dtype: str) -> Any:
-    array = layout.aligned_zeros(values.size, dtype)
-    array[:] = values.reshape(-1)
-    return array
 
 
 def update(what: int, size: int, dtype: str) -> Case:
@@ -409,6 +387,7 @@ def _named() -> dict[str, Callable[..., Case]]:
     for what, name in ((loops.ADAM, "adam"), (loops.SGD, "sgd")):
         for size in (768, 4_000_000):  # a tile of 48 rows and 16 columns; 64 MB of float32 in four arrays
             cases[f"{name} {size}"] = partial(update, what, size)
+    cases |= {f"{name} 768": partial(adaptive_update, name, 768) for name in ADAPTIVE}
     cases["transpose_tile"], cases["add_squares"] = partial(tile, loops.TRANSPOSE), partial(tile, loops.SQUARES)
     for shape in ((1, 784, 128), (4, 784, 128), (1, 512, 1024)):
         cases[f"layer_rows {'x'.join(map(str, shape))}"] = partial(few_rows, *shape)

@@ -14,10 +14,35 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.cpu import activations, losses, optimizers, predict, rectifiers, sparse, step, tiles, update
+from fastbp.kernels.cpu import (
+    activations,
+    adaptive,
+    losses,
+    optimizers,
+    predict,
+    rectifiers,
+    rules,
+    sparse,
+    step,
+    tiles,
+    update,
+)
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import unowned, window
-from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, SCRATCH, SCRATCH_STRIDE
+from fastbp.kernels.layout import (
+    ADAGRAD,
+    AMSGRAD,
+    BETA_1,
+    CENTERED_RMSPROP,
+    FAN_OUT,
+    HALF_SQUARED_ERROR,
+    LION,
+    MOMENTUM_RMSPROP,
+    NADAM,
+    RMSPROP,
+    SCRATCH,
+    SCRATCH_STRIDE,
+)
 
 # Largest difference from the twin, as a part of the twin's largest element. A sum of 1024 products in another order
 # differs by 1e-6 and 3e-15 of it.
@@ -75,7 +100,7 @@ class Case:
     SOFTMAX_DERIVATIVE, SOFTMAX_LOSS, BLOCKS_LOSS, SIGMOID_LOSS, POISSON_LOSS, SQUARED_LOSS,
     RECTIFIER, RECTIFIER_SLOPE, RECTIFIER_DERIVATIVE,
 ) = range(20)  # fmt: skip
-
+ADJUST, AVERAGE = -1, -2  # beside the codes of optimizers
 
 RECTIFIER_KERNELS = {
     RECTIFIER: "rectifier_forward",
@@ -117,6 +142,30 @@ def updates(n_times, what, w, m, v, g, hyper, rate, correction, l2):
             optimizers.adam(w, m, v, g, hyper, rate, correction, l2)
         else:
             optimizers.sgd(w, m, g, hyper[BETA_1], 0, rate, correction, l2)
+
+
+@repeated
+def adaptive_updates(n_times, what, w, first, second, third, g, hyper):
+    """Another optimizer on a run of parameters, or what comes before or after one."""
+    for _ in range(n_times):
+        if what == ADJUST:
+            rules.adjust(w, g, hyper, 1e-4)
+        elif what == AVERAGE:
+            rules.average(first, w, hyper)
+        elif what == AMSGRAD:
+            adaptive.amsgrad(w, first, second, third, g, hyper)
+        elif what == RMSPROP:
+            adaptive.rmsprop(w, first, g, hyper)
+        elif what == MOMENTUM_RMSPROP:
+            adaptive.momentum_rmsprop(w, first, second, g, hyper)
+        elif what == CENTERED_RMSPROP:
+            adaptive.centered_rmsprop(w, first, second, third, g, hyper)
+        elif what == ADAGRAD:
+            adaptive.adagrad(w, first, g, hyper)
+        elif what == NADAM:
+            adaptive.nadam(w, first, second, g, hyper)
+        elif what == LION:
+            adaptive.lion(w, first, g, hyper)
 
 
 @repeated

@@ -12,7 +12,10 @@ from fastbp.kernels.items import shared_items
 from fastbp.kernels.layout import (
     ACTIVATION,
     ACTIVATIONS,
+    ADAM,
     ADDS,
+    ADJUSTS,
+    AVERAGES,
     BATCH,
     BATCH_NORM,
     BIAS,
@@ -34,9 +37,11 @@ from fastbp.kernels.layout import (
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
+    N_SQUARES,
     N_STATS,
     NORM,
     NORMS,
+    OPTIMIZER,
     OUT,
     OUT_LD,
     OWNERS,
@@ -50,6 +55,8 @@ from fastbp.kernels.layout import (
     SHARDS,
     SLOPE,
     SOURCE,
+    SQUARES,
+    SQUARES_AT,
     STATS,
     TABLE_SIZE,
     TILE_ROWS,
@@ -152,6 +159,9 @@ def plan(
     position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
     header[SHARD], header[SHARDS] = shard, padded(position)
     position = padded(position) + max(n_shards, int(clipping)) * sizes["parameters"]
+    if clipping:
+        header[SQUARES], header[N_SQUARES] = position, _places_of_squares(table, position)
+        position += int(header[N_SQUARES])
     for name, code in codes.items():
         header[getattr(layout, name.upper())] = code
 
@@ -162,9 +172,22 @@ def plan(
     places = np.arange(room + n_shards, dtype=np.intp)
     first = 1 if owners else -1 if gathered else 0
     between = regions(operations, first=first, clipping=clipping) if update else None
-    features = [FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF]
-    features += ["rectifiers"] if set(activations) & set(RECTIFIERS) else []
+    features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF}
+    features |= {"rectifiers"} if set(activations) & set(RECTIFIERS) else set()
+    if clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]:
+        features |= {"optimizers", "clipping"} if clipping else {"optimizers"}
     return Plan(header, table, items, shares, places, crew, between, marker(features)), position
+
+
+def _places_of_squares(table: Array, start: int) -> int:
+    """Column SQUARES_AT, from ``start`` on, and how many numbers lie there: sums of squares of a gradient, by column.
+
+    For each row of tiles of W, and for two vectors more: a bias, or beta and gamma of a normalisation.
+    """
+    n = 0
+    for row in table:
+        row[SQUARES_AT], n = start + n, n + (-(-int(row[FAN_IN]) // TILE_ROWS) + 2) * padded(int(row[FAN_OUT]))
+    return n
 
 
 def _table(

@@ -9,6 +9,8 @@ from fastbp.kernels.cpu import _jit
 
 MODULES = [
     "activations",
+    "adaptive",
+    "clipping",
     "dropout",
     "gemm",
     "losses",
@@ -17,6 +19,7 @@ MODULES = [
     "optimizers",
     "rectifiers",
     "residual",
+    "rules",
     "shuffle",
     "sparse",
     "special",
