@@ -22,6 +22,7 @@ from fastbp.kernels.layout import (
     GATHERED_LD,
     HEADER_SIZE,
     LANES,
+    LOSS,
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
@@ -36,6 +37,7 @@ from fastbp.kernels.layout import (
     SECOND_SLOT,
     SHARD,
     SHARDS,
+    SOFT_TARGETS,
     TABLE_SIZE,
     TILE_ROWS,
     TRANSPOSED,
@@ -141,4 +143,11 @@ def plan(
     if update:
         items, shares = shared_items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
-    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew), position
+    uses = layout.marker(loss_features(header))
+    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew, uses), position
+
+
+def loss_features(header: layout.Array) -> set[str]:
+    """Of ``layout.FEATURES``, those that the loss needs."""
+    features = {layout.LOSS_FEATURES.get(int(header[LOSS])), "soft_targets" if header[SOFT_TARGETS] else None}
+    return {name for name in features if name is not None}

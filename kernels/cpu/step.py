@@ -23,9 +23,11 @@ import numpy as np
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
 from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
-from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
+from fastbp.kernels.cpu.losses import poisson
 from fastbp.kernels.cpu.optimizers import adam, sgd
+from fastbp.kernels.cpu.output_losses import output_loss
 from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
+from fastbp.kernels.cpu.soft_targets import sigmoid_loss, softmax_loss
 from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
 from fastbp.kernels.layout import (
@@ -144,14 +146,14 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     scale = work.dtype.type(scale)
     if code == SOFTMAX_CROSS_ENTROPY:
-        label_cross_entropy(losses, dZ, Z, ld, labels, targets.blocks, index, weights, scale, m, n, convention)
+        softmax_loss(losses, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == SIGMOID_CROSS_ENTROPY:
-        sigmoid_cross_entropy(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention)
+        sigmoid_loss(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == POISSON:
         poisson(losses, dZ, Z, ld, values, index, weights, scale, m, n)
     else:
         output_forward(Z, ld, m, n, row[ACTIVATION])
-        squared_error(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention)
+        output_loss(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(dZ, Z, ld, m, n)
         else:
