@@ -60,8 +60,9 @@ class Loss:
         - ``"poisson"``: mean over samples of the sum over outputs of t ln(t / p) - t + p, p = e^z, for targets t >= 0
           (counts, or rates of them): half the Poisson deviance. t ln t is 0 for t = 0;
         - ``"mean_absolute_error"`` (also ``"mae"``): mean over samples and outputs of \\|e\\|;
-        - ``"huber"``: mean over samples and outputs of e^2 / 2 where \\|e\\| <= delta, else delta \\|e\\| - delta^2 / 2:
-          that of ``torch.nn.HuberLoss``, and for a large delta half of ``"mean_squared_error"``;
+        - ``"huber"``: mean over samples and outputs of e^2 / 2 where \\|e\\| <= delta, else of
+          delta (\\|e\\| - delta / 2): that of ``torch.nn.HuberLoss``, for a large delta half of
+          ``"mean_squared_error"``;
         - ``"quantile"``: mean over samples and outputs of level (t - a) where a < t, else (1 - level) (a - t): the
           pinball loss, least where a is that quantile of t;
         - ``"log_cosh"``: mean over samples and outputs of ln cosh e.
@@ -85,8 +86,9 @@ class Loss:
         For ``"softmax_cross_entropy"``, without blocks, the weight w_c of each class: the terms -t_c ln p_c, of
         smoothed targets, are multiplied by it. With labels the loss is the weighted mean, over the sum of the w_t of
         the samples' labels (each times its sample weight); with soft targets it is the mean over samples (the sum of
-        sample weights). Both are ``torch.nn.CrossEntropyLoss``. For ``"sigmoid_cross_entropy"`` a pair (w_0, w_1), for targets of 0 and of 1, or
-        one such pair for each output: -w_1 t ln p - w_0 (1 - t) ln(1 - p), and the mean is over samples.
+        sample weights). Both are ``torch.nn.CrossEntropyLoss``. For ``"sigmoid_cross_entropy"`` a pair (w_0, w_1),
+        for targets of 0 and of 1, or one such pair for each output: -w_1 t ln p - w_0 (1 - t) ln(1 - p), and the mean
+        is over samples.
     delta : float, optional
         For ``"huber"``, above 0: 1 where it is None.
     level : float or sequence of float, optional
@@ -261,9 +263,7 @@ class Loss:
                 return block_labels(y, name, n_samples=n_samples, blocks=self.blocks)
             y = labels(y, name, n_samples=n_samples, n_classes=n_outputs)
             if self.class_weight is not None and not np.asarray(self.class_weight)[y].any():
-                raise ValueError(
-                    f"{name} must hold labels of a class with a weight, got one of weight 0 for every sample"
-                )
+                raise ValueError(f"{name} must hold a label whose class_weight is not 0, got none")
             return y
         if isinstance(self.level, tuple):  # one column for all quantiles of it
             y = real_array(y, name, dtype=dtype, ensure_2d=False)
