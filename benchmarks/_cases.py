@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _kernels as loops
+from benchmarks import _loss_cases
 from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, SORT, Case
+from benchmarks._kernels import in_place as _case
 from benchmarks.workloads import SPARSE
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
@@ -165,25 +167,6 @@ def compressed(what: int, dtype: str) -> Case:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Kernels on arrays of their own
-
-
-def _case(
-    name: str, shape: str, dtype: str, flop: int, elements: int, arrays: tuple[Any, ...],
-    run: Callable[..., Any], twin: Callable[..., Any], read: Callable[..., list[Any]],
-) -> Case:  # fmt: skip
-    """``run(n_times, *arrays)`` and ``twin(*arrays)`` work in place, ``read(*arrays)`` says what is compared."""
-
-    def want() -> list[Any]:
-        copies = [array.copy() for array in arrays]
-        twin(*copies)
-        return read(*copies)
-
-    def got() -> list[Any]:
-        run(1, *arrays)
-        return [array.copy() for array in read(*arrays)]
-
-    n_bytes = elements * np.dtype(dtype).itemsize
-    return Case(name, shape, dtype, flop, n_bytes, lambda n_times: run(n_times, *arrays), want, got)
 
 
 def _aligned(values: Any, dtype: str) -> Any:
@@ -365,6 +348,10 @@ def _named() -> dict[str, Callable[..., Case]]:
     cases["softmax_cross_entropy 256x100"] = partial(loss, loops.SOFTMAX_LOSS, 256, 100)
     for what in (loops.SOFTMAX_LOSS, loops.SIGMOID_LOSS):
         cases[f"{LOSSES[what]} 64x10 scikit-learn"] = partial(loss, what, 64, 10, convention=layout.SCIKIT_LEARN)
+    for name in _loss_cases.NAMES:
+        cases[f"{name} 64x10"] = partial(_loss_cases.loss, name, 64, 10)
+    for name in ("log_cosh", "soft_cross_entropy"):
+        cases[f"{name} 256x100"] = partial(_loss_cases.loss, name, 256, 100)
     for what, name in ((loops.ADAM, "adam"), (loops.SGD, "sgd")):
         for size in (768, 4_000_000):  # a tile of 48 rows and 16 columns; 64 MB of float32 in four arrays
             cases[f"{name} {size}"] = partial(update, what, size)

@@ -14,10 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.cpu import activations, losses, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.cpu import (
+    activations,
+    losses,
+    optimizers,
+    output_losses,
+    predict,
+    robust_losses,
+    soft_targets,
+    sparse,
+    step,
+    tiles,
+)
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import unowned, window
-from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, SCRATCH, SCRATCH_STRIDE
+from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, PYTORCH, SCRATCH, SCRATCH_STRIDE
 
 # Largest difference from the twin, as a part of the twin's largest element. A sum of 1024 products in another order
 # differs by 1e-6 and 3e-15 of it.
@@ -65,6 +76,25 @@ class Case:
         """AssertionError where the kernel is not what its twin is; before it is timed, since it may work in place."""
         want = self.want()
         verify(self.got(), want, self.dtype, f"{self.kernel} {self.shape} {self.dtype}")
+
+
+def in_place(
+    name: str, shape: str, dtype: str, flop: int, elements: int, arrays: tuple[Any, ...],
+    run: Callable[..., Any], twin: Callable[..., Any], read: Callable[..., list[Any]],
+) -> Case:  # fmt: skip
+    """A case: ``run(n_times, *arrays)`` and ``twin(*arrays)`` work in place; ``read(*arrays)`` is what is compared."""
+
+    def want() -> list[Any]:
+        copies = [array.copy() for array in arrays]
+        twin(*copies)
+        return read(*copies)
+
+    def got() -> list[Any]:
+        run(1, *arrays)
+        return [array.copy() for array in read(*arrays)]
+
+    n_bytes = elements * np.dtype(dtype).itemsize
+    return Case(name, shape, dtype, flop, n_bytes, lambda n_times: run(n_times, *arrays), want, got)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,6 +183,33 @@ def losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, blocks, index,
             losses.squared_error(
                 row_loss, dZ, Z, ld, values, index, weights, scale, m, n, HALF_SQUARED_ERROR, convention
             )  # fmt: skip
+
+
+@repeated
+def other_losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, coefficients, index, weights, scale, m, n):
+    """A loss that plain networks do without, by its place in ``_loss_cases.NAMES``."""
+    scale = Z.dtype.type(scale)
+    for _ in range(n_times):
+        if what == 0:
+            robust_losses.absolute_error(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 1:
+            robust_losses.huber(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 2:
+            robust_losses.quantile(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 3:
+            robust_losses.log_cosh(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 4:
+            output_losses.output_cross_entropy(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 5:
+            output_losses.output_poisson(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 6:
+            soft_targets.soft_cross_entropy(
+                row_loss, dZ, Z, ld, labels, values, coefficients, index, weights, scale, m, n, PYTORCH
+            )
+        else:
+            soft_targets.soft_sigmoid_cross_entropy(
+                row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n, PYTORCH
+            )
 
 
 @repeated

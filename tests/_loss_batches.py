@@ -4,13 +4,16 @@ import numpy as np
 from _kernels import SENTINEL, ULPS, surrounded
 
 from fastbp.kernels import layout
+from fastbp.kernels.cpu import output_losses, robust_losses, soft_targets
 from fastbp.kernels.layout import PYTORCH
 
 MARGIN = 64
-# Arguments that a kernel has beyond those of all
 ROBUST = ("absolute_error", "huber", "quantile", "log_cosh")
 OUTPUT = ("output_cross_entropy", "output_poisson")
 SOFT = ("soft_cross_entropy", "soft_sigmoid_cross_entropy", "block_soft_cross_entropy")
+MODULES = (
+    dict.fromkeys(ROBUST, robust_losses) | dict.fromkeys(OUTPUT, output_losses) | dict.fromkeys(SOFT, soft_targets)
+)
 WITHOUT_COEFFICIENTS = ("absolute_error", "log_cosh", "output_poisson")
 
 

@@ -7,7 +7,10 @@ import pytest
 
 from fastbp.kernels.cpu import _jit
 
-MODULES = ["activations", "gemm", "losses", "optimizers", "shuffle", "sparse", "tiles", "step", "training", "predict"]
+MODULES = [
+    "activations", "gemm", "losses", "optimizers", "output_losses", "robust_losses", "shuffle", "soft_targets",
+    "sparse", "tiles", "step", "training", "predict",
+]  # fmt: skip
 
 
 def own_functions(module):
