@@ -17,7 +17,8 @@ from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.layout import FAN_OUT, OUT, OUT_LD, SCRATCH
-from fastbp.kernels.reference import activations, losses, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.reference import activations, losses, operations, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.reference import update as update_part
 from fastbp.kernels.reference._views import rows
 from fastbp.losses import Loss
 from fastbp.optimizers import Adam
@@ -53,7 +54,7 @@ class _Layer:
 
     def outputs(self, l: int) -> Any:
         """View of a layer's outputs."""
-        return self._matrix(step.outputs(l, 0, self.plan), l)
+        return self._matrix(operations.outputs(l, 0, self.plan), l)
 
     def deltas(self, l: int) -> Any:
         """View of a layer's deltas."""
@@ -83,7 +84,7 @@ class _Layer:
                 self.run(GRADIENT, i, i + 1, 1)
             else:
                 G = self.tile(item)
-                step.tile_gradient(item, G, 0, 0, self.batch, self.plan, self.buffers, self.X, self.order, 0)
+                update_part.tile_gradient(item, G, 0, 0, self.batch, self.plan, self.buffers, self.X, self.order, 0)
             tiles_of_all.append(self.tile(item).copy())
         return tiles_of_all
 
@@ -101,7 +102,8 @@ class _Layer:
         if compiled:
             self.run(BACKWARD, 1, 0, 1)
         else:
-            step.layer_backward(1, 0, 0, self.batch, self.plan, self.buffers)
+            step.layer_backward(1, 0, self.batch, False, self.plan, self.buffers)
+            step.finish_delta(0, 0, 0, self.batch, self.plan, self.buffers)
         return [self.deltas(0)]
 
 

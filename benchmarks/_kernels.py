@@ -25,6 +25,7 @@ from fastbp.kernels.cpu import (
     sparse,
     step,
     tiles,
+    update,
 )
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import unowned, window
@@ -122,12 +123,13 @@ def layers(n_times, what, first, last, n_rows, plan, buffers, X, order):
         if what == FORWARD:
             step.layer_forward(first, 0, 0, n_rows, 0, plan.table[first, FAN_OUT], plan, buffers, X, order)
         elif what == BACKWARD:
-            step.layer_backward(first, 0, 0, n_rows, plan, buffers)
+            step.layer_backward(first, 0, n_rows, False, plan, buffers)
+            step.finish_delta(first - 1, 0, 0, n_rows, plan, buffers)
         elif what == SORT:
             sparse.sort_entries(0, X, order)
         else:
             for i in range(first, last):
-                step.tile_gradient(plan.items[i], G, 0, 0, n_rows, plan, buffers, X, order, 0)
+                update.tile_gradient(plan.items[i], G, 0, 0, n_rows, plan, buffers, X, order, 0)
 
 
 @repeated

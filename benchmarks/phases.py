@@ -26,7 +26,7 @@ from benchmarks.peak import passes
 from benchmarks.peers.fastbp_ import descriptions
 from benchmarks.workloads import PUBLISHED, SYNTHETIC, WORKLOADS, Workload, flop_per_epoch, initial_weights
 from fastbp.backends import Network, get_backend
-from fastbp.kernels.cpu import step
+from fastbp.kernels.cpu import operations, step, update
 from fastbp.kernels.cpu.activations import activation_forward
 from fastbp.kernels.cpu.simd import unowned, window
 from fastbp.kernels.cpu.sparse import row_values
@@ -87,7 +87,7 @@ def _gather(n_times, n_rows, plan, buffers, X, order):
 @repeated
 def _activation(n_times, layer, n_rows, plan, buffers):
     row = plan.table[layer]
-    A = window(buffers.work, step.outputs(layer, 0, plan), n_rows * row[OUT_LD])
+    A = window(buffers.work, operations.outputs(layer, 0, plan), n_rows * row[OUT_LD])
     for _ in range(n_times):
         activation_forward(A, row[ACTIVATION])
 
@@ -105,7 +105,7 @@ def _sums(n_times, n_shards, plan, buffers):
     G = window(buffers.work, plan.header[SCRATCH], plan.header[SCRATCH_STRIDE])
     for _ in range(n_times):
         for i in range(plan.items.shape[0]):
-            step.sum_of_shards(plan.items[i], G, n_shards, plan, buffers)
+            update.sum_of_shards(plan.items[i], G, n_shards, plan, buffers)
 
 
 @repeated
@@ -116,7 +116,7 @@ def _update(n_times, layer, plan, buffers, hyper):
         for i in range(plan.items.shape[0]):
             item = plan.items[i]
             if item[LAYER] == layer:
-                step.tile_update(item, G, 1e-9, 1.0, 0.0, plan, buffers, hyper)
+                update.tile_update(item, G, 1e-9, 1.0, 0.0, plan, buffers, hyper)
 
 
 def microseconds(function: Callable[..., Any], *arguments: Any) -> float:

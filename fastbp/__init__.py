@@ -9,7 +9,7 @@ from fastbp._config import show_config
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.diagnostics import compare_backends, gradient_check
 from fastbp.estimators import MLPClassifier, MLPRegressor
-from fastbp.layers import Dense
+from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam
 from fastbp.trainer import History, Trainer
@@ -18,12 +18,16 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "BatchNorm",
     "Callback",
     "Dense",
+    "Dropout",
     "History",
+    "LayerNorm",
     "MLPClassifier",
     "MLPRegressor",
     "ProgressBar",
+    "Residual",
     "Sequential",
     "Trainer",
     "__version__",

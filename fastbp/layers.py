@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fastbp._validation import one_of, whole_number
+from fastbp._validation import one_of, real_number, shown, whole_number
 from fastbp.initializers import INITIALIZERS
 
 ACTIVATIONS = ("identity", "relu", "logistic", "tanh", "exp", "softmax")
@@ -57,3 +59,191 @@ class Dense:
         object.__setattr__(self, "units", whole_number(self.units, "units"))
         object.__setattr__(self, "activation", activation_name(self.activation))
         one_of(self.initializer, tuple(INITIALIZERS), "initializer")
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """In training each value becomes 0 with probability ``rate``, and all others are divided by 1 - rate.
+
+    In a prediction nothing happens: the expectation is the same. The mask of a step is drawn by counting, from the
+    trainer's random state, the step, the layer, the row of X and the column: it is the same on any number of threads.
+
+    Parameters
+    ----------
+    rate : float, default=0.5
+        From 0 to below 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another rate.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
+
+    Examples
+    --------
+    >>> from fastbp import Dense, Dropout, Sequential
+    >>> model = Sequential([Dropout(0.2), Dense(8, "relu"), Dropout(), Dense(3)], n_features=5, random_state=0)
+    >>> len(model.get_weights())
+    4
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", real_number(self.rate, "rate", below=1))
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """A = f(gamma x^ + beta), x^ = (x - mean) / sqrt(variance + epsilon) by columns of the batch.
+
+    Predictions take running statistics instead: running += momentum (new - running) after each step, the variance
+    unbiased, as in PyTorch. Batches must have at least 2 rows; a last one of 1 row gives x^ = 0 and leaves the running
+    statistics as they are. Sample weights do not enter the statistics.
+
+    Parameters
+    ----------
+    activation : str, default="identity"
+        f, as in :class:`Dense`: a normalisation usually stands between the weights and their activation.
+    momentum : float, default=0.1
+        Share of a batch in the running statistics, from 0 to 1.
+    epsilon : float, default=1e-5
+        Above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown activation or a number out of its range.
+
+    References
+    ----------
+    Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+    2015.
+
+    Examples
+    --------
+    Its arrays are gamma, beta, the running mean and the running variance:
+
+    >>> from fastbp import BatchNorm, Dense, Sequential
+    >>> model = Sequential([Dense(8), BatchNorm("relu"), Dense(3)], n_features=5, random_state=0)
+    >>> [w.shape for w in model.get_weights()]
+    [(5, 8), (8,), (8,), (8,), (8,), (8,), (8, 3), (3,)]
+    """
+
+    activation: str = "identity"
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", activation_name(self.activation))
+        object.__setattr__(self, "momentum", real_number(self.momentum, "momentum"))
+        if self.momentum > 1:
+            raise ValueError(f"momentum must be a number from 0 to 1, got {self.momentum!r}")
+        object.__setattr__(self, "epsilon", real_number(self.epsilon, "epsilon", positive=True))
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """A = f(gamma x^ + beta), x^ = (x - mean) / sqrt(variance + epsilon) by rows: the same in training and prediction.
+
+    Parameters
+    ----------
+    activation : str, default="identity"
+        f, as in :class:`Dense`.
+    epsilon : float, default=1e-5
+        Above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown activation or a number out of its range.
+
+    References
+    ----------
+    Ba, Kiros & Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> from fastbp import Dense, LayerNorm, Sequential
+    >>> model = Sequential([Dense(8), LayerNorm("tanh"), Dense(3)], n_features=5, random_state=0)
+    >>> [w.shape for w in model.get_weights()]  # W1, b1, gamma1, beta1, W2, b2
+    [(5, 8), (8,), (8,), (8,), (8, 3), (3,)]
+    """
+
+    activation: str = "identity"
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", activation_name(self.activation))
+        object.__setattr__(self, "epsilon", real_number(self.epsilon, "epsilon", positive=True))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A = f(block(x) + x): layers with a connection that skips them.
+
+    Where the block's output is wider or narrower than x, x goes through weights of its own, x W + b, instead: a
+    projection, whose arrays come after the block's.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        The block, at least one; it may hold further blocks.
+    activation : str, default="identity"
+        f, as in :class:`Dense`.
+    initializer : str, default="glorot_uniform"
+        Of the projection.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not a layer, an empty block, or an unknown name.
+
+    References
+    ----------
+    He et al., "Deep Residual Learning for Image Recognition", 2016.
+
+    Examples
+    --------
+    >>> from fastbp import Dense, LayerNorm, Residual, Sequential
+    >>> block = Residual([LayerNorm(), Dense(8, "relu"), Dense(8)])
+    >>> Sequential([Dense(8, "relu"), block, block, Dense(3)], n_features=5, random_state=0)
+    <Sequential 5-8-8-8-8-8-8-8-8-8-3, 395 parameters, float32>
+    """
+
+    layers: tuple[Any, ...]
+    activation: str = "identity"
+    initializer: str = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", as_layers(self.layers, "layers of a Residual"))
+        object.__setattr__(self, "activation", activation_name(self.activation))
+        one_of(self.initializer, tuple(INITIALIZERS), "initializer")
+
+
+Layer = Dense | Dropout | BatchNorm | LayerNorm | Residual
+
+
+def as_layers(layers: Any, name: str) -> tuple[Layer, ...]:
+    """A sequence of layers as a tuple, at least one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what is none.
+    """
+    known = "fastbp.Dense, Dropout, BatchNorm, LayerNorm or Residual"
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        try:
+            layers = tuple(layers)
+        except TypeError:
+            raise TypeError(f"{name} must be a sequence of {known}, got {shown(layers)}") from None
+    if not layers:
+        raise ValueError(f"{name} must hold at least one layer, got none")
+    for k, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{name}: number {k} must be a {known}, got {shown(layer)}")
+    return tuple(layers)

@@ -1,29 +1,30 @@
-"""Sequential: a stack of dense layers, its weights, and what it predicts."""
+"""Sequential: a stack of layers, its weights, and what it predicts."""
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fastbp._network import check_sparse, initial_weights, network_of
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
-from fastbp.initializers import INITIALIZERS
-from fastbp.layers import Dense
+from fastbp.layers import Layer, as_layers
 
 
 class Sequential:
-    """A multilayer perceptron: dense layers, each fed by the one before.
+    """A multilayer perceptron: layers, each fed by the one before.
 
     Parameters
     ----------
-    layers : sequence of Dense
-        At least one. Only the last may have the activation ``"softmax"``.
+    layers : sequence of Dense, Dropout, BatchNorm, LayerNorm and Residual
+        In any order, at least one of them a Dense. Only the last may have the activation ``"softmax"``.
     n_features : int
         Columns of X.
     random_state : int, RandomState instance or None, default=None
@@ -33,7 +34,7 @@ class Sequential:
 
     Attributes
     ----------
-    layers : tuple of Dense
+    layers : tuple of layers
     n_features, n_outputs : int
     dtype : numpy.dtype
     link : str
@@ -56,25 +57,24 @@ class Sequential:
     """
 
     def __init__(
-        self, layers: Sequence[Dense], *, n_features: int, random_state: Any = None, dtype: Any = "float32"
+        self, layers: Sequence[Layer], *, n_features: int, random_state: Any = None, dtype: Any = "float32"
     ) -> None:
-        self.layers = _checked(layers)
+        self.layers = as_layers(layers, "layers")
         self.n_features = whole_number(n_features, "n_features")
         self.dtype = real_dtype(dtype)
-        self.link = self.layers[-1].activation
-        _check_size(self._network)
-        rng = as_random_state(random_state)
-        weights: list[Array] = []
-        for layer, fan_in in zip(self.layers, self._network.widths, strict=False):
-            weights += INITIALIZERS[layer.initializer](rng, fan_in, layer.units, layer.activation)
-        self._weights = [array.astype(self.dtype) for array in weights]
+        self._described, initializers = network_of(self.layers, self.n_features, self.dtype)
+        self.link = self._described.activations[-1]
+        _check_size(self._described)
+        self._weights = initial_weights(self._described, initializers, as_random_state(random_state))
 
     @classmethod
-    def _with_weights(cls, layers: Sequence[Dense], weights: Sequence[Array], link: str | None = None) -> Sequential:
+    def _with_weights(cls, layers: Sequence[Layer], weights: Sequence[Array], link: str | None = None) -> Sequential:
         """A model that takes over these arrays, of one dtype, instead of drawing its own."""
         model = cls.__new__(cls)
+        # whatever has the first weights, they have a row or an element for each feature
         model.layers, model.n_features, model.dtype = tuple(layers), len(weights[0]), weights[0].dtype
-        model.link = layers[-1].activation if link is None else link
+        model._described, _ = network_of(model.layers, model.n_features, model.dtype)
+        model.link = model._described.activations[-1] if link is None else link
         model._weights = [np.ascontiguousarray(array) for array in weights]
         return model
 
@@ -85,21 +85,21 @@ class Sequential:
     @property
     def n_outputs(self) -> int:
         """Units of the last layer."""
-        return self.layers[-1].units
+        return self._described.widths[-1]
 
     @property
     def _network(self) -> Network:
-        """The network as a backend sees it."""
-        widths = (self.n_features, *(layer.units for layer in self.layers))
-        return Network(widths, (*(layer.activation for layer in self.layers[:-1]), self.link), self.dtype)
+        """The network as a backend sees it, with the link as its output's activation."""
+        return replace(self._described, activations=(*self._described.activations[:-1], self.link))
 
     def get_weights(self) -> list[Array]:
-        """Copies of W1, b1, W2, b2, ...
+        """Copies of W1, b1, W2, b2, ..., layer by layer.
 
         Returns
         -------
         list of ndarray
-            W of shape (fan_in, fan_out), b of shape (fan_out,), of the model's dtype.
+            W of shape (fan_in, fan_out), b of shape (fan_out,), of the model's dtype. A batch norm has gamma, beta and
+            the running mean and variance, a layer norm gamma and beta, of shape (fan_out,) each.
         """
         return [array.copy() for array in self._weights]
 
@@ -109,27 +109,26 @@ class Sequential:
         Parameters
         ----------
         weights : sequence of array-like
-            W1, b1, W2, b2, ..., shaped as :meth:`get_weights` gives them.
+            Shaped and ordered as :meth:`get_weights` gives them.
 
         Raises
         ------
         TypeError, ValueError
             For another number of arrays, other shapes, or values that are not finite; the model keeps its weights.
         """
-        shapes = self._network.shapes
+        shapes, names = self._described.shapes, self._described.names
+        listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
         try:
             given = list(weights)
         except TypeError:
             raise TypeError(
-                f"weights must be a sequence of {len(shapes)} arrays (W1, b1, W2, b2, ...), got {shown(weights)}"
+                f"weights must be a sequence of {len(shapes)} arrays ({listed}), got {shown(weights)}"
             ) from None
         if len(given) != len(shapes):
-            raise ValueError(
-                f"weights must be {len(shapes)} arrays (W1, b1, W2, b2, ...), two a layer, got {len(given)}"
-            )
+            raise ValueError(f"weights must be {len(shapes)} arrays ({listed}), got {len(given)}")
         new = []
         for k, (value, shape) in enumerate(zip(given, shapes, strict=True)):
-            name = f"weights[{k}] ({'Wb'[k % 2]}{k // 2 + 1})"
+            name = f"weights[{k}] ({names[k]})"
             try:
                 check_real(np.asarray(value))
                 with np.errstate(over="ignore"):
@@ -140,6 +139,8 @@ class Sequential:
                 raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} must be finite in {self.dtype.name}, got NaN or infinity")
+            if names[k].startswith("variance") and array.min() < 0:
+                raise ValueError(f"{name} must be at least 0, got {array.min()}")
             new.append(array)
         self._weights = new
 
@@ -165,6 +166,7 @@ class Sequential:
             For an X of another shape, or with values that are not finite numbers.
         """
         X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features)
+        check_sparse(self._described, X, "X")
         n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         return get_backend(backend).predict(self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads)
 
@@ -178,7 +180,7 @@ def as_sequential(model: Any) -> Sequential:
 
 def _check_size(network: Network) -> None:
     """Raise a ValueError for a network that this machine cannot hold."""
-    n_parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(network.widths))
+    n_parameters = sum(math.prod(shape) for shape in network.shapes)
     needed, memory = n_parameters * (8 + network.dtype.itemsize), sys.maxsize  # they are drawn in float64
     with suppress(AttributeError, OSError, ValueError):  # not every system tells
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -188,20 +190,3 @@ def _check_size(network: Network) -> None:
             f"parameters, which take {needed / 2**30:.2g} GiB; the machine has {memory / 2**30:.2g} GiB: make the "
             "layers smaller"
         )
-
-
-def _checked(layers: Any) -> tuple[Dense, ...]:
-    """The layers as a tuple."""
-    try:
-        layers = tuple(layers)
-    except TypeError:
-        raise TypeError(f"layers must be a sequence of fastbp.Dense, got {layers!r}") from None
-    if not layers:
-        raise ValueError("layers must hold at least one fastbp.Dense, the output layer, got none")
-    for k, layer in enumerate(layers):
-        if not isinstance(layer, Dense):
-            raise TypeError(f"layers[{k}] must be a fastbp.Dense, got {layer!r}")
-    for k, (layer, _) in enumerate(itertools.pairwise(layers)):
-        if layer.activation == "softmax":
-            raise ValueError(f"layers[{k}]: 'softmax' is for the last layer only; hidden layers have relu, tanh, ...")
-    return layers

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._network import check_sparse
 from fastbp._orders import Orders
 from fastbp._run import Run
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
 from fastbp._verify import verify_step
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
@@ -151,13 +153,15 @@ class Trainer:
         if not isinstance(optimizer, SGD | Adam):
             raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
-        self._link = self.loss.check_output(model.n_outputs, model.layers[-1].activation)
+        self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         self.backend = one_of(backend, BACKENDS, "backend")
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
         self.learning_rate = float(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
+        # what is not used draws nothing, so that the order of rows is scikit-learn's
+        self._mask_seed = int(self._rng.randint(2**62, dtype=np.int64)) if model._described.has(DROPOUT) else 0
         self._optimizer_state: dict[str, Any] | None = None
         self._stop = False
 
@@ -239,6 +243,11 @@ class Trainer:
         shuffle = flag(shuffle, "shuffle")
         verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
+        if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
+            raise ValueError(
+                "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
+                f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
+            )
         validation = None if validation_data is None else self._checked_validation(validation_data)
         listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
         with ExitStack() as closing:
@@ -338,6 +347,7 @@ class Trainer:
         """X, y and weights as a backend takes them."""
         model = self.model
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
+        check_sparse(model._described, X, f"{prefix}X")
         y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
         return X, y, weights
@@ -362,4 +372,5 @@ class Trainer:
             batch_size=batch_size,
             sample_weight=weights,
             n_threads=self.n_threads,
+            seed=self._mask_seed,
         )

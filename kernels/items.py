@@ -8,11 +8,15 @@ import numpy as np
 
 from fastbp.kernels.layout import (
     BATCH,
+    BATCH_NORM,
+    DENSE,
     FAN_IN,
     FAN_OUT,
     HI,
+    KIND,
     LANES,
     LAYER,
+    LAYER_NORM,
     LO,
     OWNERS,
     PANELS_TOGETHER,
@@ -36,6 +40,10 @@ def shared_items(
     rest: list[Array] = []
     for l, row in enumerate(table):
         fan_in = int(row[FAN_IN])
+        if row[KIND] in (BATCH_NORM, LAYER_NORM):
+            rest += _vectors(l, int(row[FAN_OUT]), lanes)
+        if row[KIND] != DENSE:
+            continue
         panels = []
         for column, width in panel_columns(int(row[FAN_OUT]), lanes):
             tiles = [(l, column, width, k, min(k + TILE_ROWS, fan_in)) for k in range(0, fan_in, TILE_ROWS)]
@@ -65,6 +73,16 @@ def shared_items(
         position = max(position, cuts[t])
         shares.append(sum(map(len, runs)))
     return np.concatenate(runs).astype(np.int64), np.array([shares, owned], np.int64)
+
+
+def _vectors(layer: int, n: int, lanes: int) -> list[Array]:
+    """Items of a normalisation: beta and gamma of some neighbouring panels."""
+    panels, items = panel_columns(n, lanes), []
+    for k in range(0, len(panels), PANELS_TOGETHER):
+        run = panels[k : k + PANELS_TOGETHER]
+        width = sum(width for _, width in run)
+        items.append(np.array([(layer, run[0][0], width, which, 0) for which in (-1, -2)]))
+    return items
 
 
 def _rows_first(panels: list[Array], few: int) -> Array:

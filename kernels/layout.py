@@ -40,21 +40,36 @@ CREW_STRIDE = CACHE_LINE // 8  # elements from one of the crew's counters to the
 # 784 x 128, batch 64: 93 GFLOP/s instead of 90; 4, 12 and 16 measured no better.
 AHEAD = 8
 
-# Columns of ``table``: one row a layer
+# Columns of ``table``: one row an operation
 (
     FAN_IN, FAN_OUT, WEIGHTS, BIAS, PANEL_ROWS, TRANSPOSED, TRANSPOSED_ROWS, OUT, OUT_LD, ACTIVATION, NORM,
     KIND, INPUT, SOURCE, ADDS, STATS, SLOPE, RUNNING, CONSTANT, CONSTANT_2, TABLE_SIZE,
 ) = range(21)  # fmt: skip
 
-# Columns of ``items``: one row a tile of W (LO, HI: rows) or, where LO is -1, the bias of neighbouring panels
+# Columns of ``items``: one row a tile of W (LO, HI: rows) or, where LO is -1, the bias of neighbouring panels. Of a
+# normalisation LO is -1 for beta and -2 for gamma.
 LAYER, COLUMN, WIDTH, LO, HI = range(5)
+
+# Column KIND of the table: what an operation is
+DENSE, BATCH_NORM, LAYER_NORM, DROPOUT, ADD = range(5)
+
+# Bits of column ADDS: the delta that an operation hands to its input, or to its other input, is added to what is there,
+# or is asked for at all
+ADDS_TO_INPUT, ADDS_TO_SOURCE, INPUT_ASKS, SOURCE_ASKS = 1, 2, 4, 8
+
+# Columns of ``regions``, and what a region does
+WHAT, FIRST, LAST, WITH_LOSS, TOP, BOTTOM = range(6)
+UPDATE, ROWS, STATISTICS, SUMS_OF_DELTAS, GRADIENTS = range(5)
+
+# Arrays of one batch norm at STATS, each as long as a padded row
+MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = range(7)
 
 # Entries of ``header``
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
     LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
-    SHARD, SHARDS, SOFT_TARGETS, HEADER_SIZE,
-) = range(23)  # fmt: skip
+    SHARD, SHARDS, SEED, SOFT_TARGETS, HEADER_SIZE,
+) = range(24)  # fmt: skip
 
 # Entries of ``hyper``
 BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
@@ -118,6 +133,8 @@ class Plan(NamedTuple):
         0, 1, 2, ...: the row index of everything but X. As long as ``row_loss``: with shards another length.
     crew : ndarray of int64, shape (CREW_STRIDE (1 + n_threads),)
         By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
+    regions : ndarray of int64, shape (n_regions, 6), or None
+        What the regions of a step do, where they are more than two: see :func:`fastbp.kernels.operations.regions`.
     uses : ndarray without elements, or None
         Its dtype has a field for each of ``FEATURES`` that the network needs, and None stands for none. The compiler
         sees the type: a plain network does not wait for code that others need.
@@ -129,6 +146,7 @@ class Plan(NamedTuple):
     shares: Array
     rows: Array
     crew: Array
+    regions: Array | None = None
     uses: Array | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,42 +12,57 @@ from fastbp.kernels.items import shared_items
 from fastbp.kernels.layout import (
     ACTIVATION,
     ACTIVATIONS,
+    ADDS,
     BATCH,
+    BATCH_NORM,
     BIAS,
+    CONSTANT,
+    CONSTANT_2,
     CREW_STRIDE,
     DELTAS,
+    DENSE,
     FAN_IN,
     FAN_OUT,
     GATHERED,
     GATHERED_LD,
     HEADER_SIZE,
+    INPUT,
+    KIND,
     LANES,
+    LAYER_NORM,
     LOSS,
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
+    N_STATS,
     NORM,
     NORMS,
     OUT,
     OUT_LD,
     OWNERS,
     PANEL_ROWS,
+    RUNNING,
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
     SHARD,
     SHARDS,
     SOFT_TARGETS,
+    SOURCE,
+    STATS,
     TABLE_SIZE,
     TILE_ROWS,
     TRANSPOSED,
     TRANSPOSED_ROWS,
     WEIGHTS,
     ZEROS,
+    Array,
     Plan,
+    marker,
     padded,
     row_stride,
 )
+from fastbp.kernels.operations import FEATURE_OF, Operation, chain, handed_on, reads_rows, regions
 
 
 def plan(
@@ -63,6 +78,8 @@ def plan(
     shard: int = 0,
     update: bool = True,
     density: float | None = None,
+    operations: Sequence[Operation] = (),
+    clipping: bool = False,
     **codes: int,
 ) -> tuple[Plan, int]:
     """Lay out a network.
@@ -82,13 +99,18 @@ def plan(
     owners : bool
         Whether the first layer's forward goes by panels, each with an owner, instead of by rows.
     gathered : bool
-        Whether each batch's rows of X are copied to where they lie no power of two apart. Not with owners.
+        Whether each batch's rows of X are copied to where they lie no power of two apart. Not with owners. They are
+        also where anything but a dense layer reads X.
     shard : int
         Rows of a shard, a multiple of 4; 0 for none. Not with owners.
     update : bool
         False leaves out the items, for predictions alone.
     density : float, optional
         Share of X that is not zero, where X is in compressed rows.
+    operations : sequence of Operation
+        Empty for dense layers in a chain.
+    clipping : bool
+        Whether the gradient's norm is to be known before the update.
     **codes : int
         Further header entries, by lower-case name: ``loss``, ``loss_convention``, ``optimizer``, ...
 
@@ -98,44 +120,34 @@ def plan(
     work_size : int
         Elements of the ``work`` buffer.
     """
-    itemsize = np.dtype(dtype).itemsize
-    n_layers, n_shards = len(widths) - 1, -(-batch // shard) if shard else 0
+    operations, itemsize = tuple(operations) or chain(len(widths) - 1), np.dtype(dtype).itemsize
+    n_shards = -(-batch // shard) if shard else 0
     room = n_threads * shard or batch  # rows of activations
-    table = np.zeros((n_layers, TABLE_SIZE), np.int64)
-    parameters = out = transposed = norms = 0
-    for l, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-        panel_rows = padded(fan_in) if l else fan_in
-        row = table[l]
-        row[[FAN_IN, FAN_OUT, PANEL_ROWS, TRANSPOSED_ROWS]] = fan_in, fan_out, panel_rows, padded(fan_out)
-        row[WEIGHTS], parameters = parameters, parameters + panel_rows * padded(fan_out)
-        parameters = padded(parameters)
-        row[BIAS], parameters = parameters, parameters + padded(fan_out)
-        row[OUT_LD] = row_stride(fan_out, itemsize)
-        row[OUT], out = out, out + room * row[OUT_LD]
-        row[TRANSPOSED], transposed = transposed, transposed + (padded(fan_in) * padded(fan_out) if l else 0)
-        row[NORM], norms = norms, norms + -(-fan_in // TILE_ROWS) * padded(fan_out)
-        row[ACTIVATION] = ACTIVATIONS[activations[l]]
+    gathered = gathered or reads_rows(operations)
+    assert not (owners and (gathered or shard))
+    table, sizes = _table(widths, activations, operations, room, itemsize)
 
     header = np.zeros(HEADER_SIZE, np.int64)
-    header[[N_LAYERS, BATCH, N_PARAMETERS, OWNERS, LANES]] = n_layers, batch, parameters, owners, lanes
-    header[DELTAS] = position = padded(out)
-    position += padded(out)
+    header[[N_LAYERS, BATCH, N_PARAMETERS, OWNERS, LANES]] = len(operations), batch, sizes["parameters"], owners, lanes
+    header[DELTAS] = position = padded(sizes[OUT])
+    position += padded(sizes[OUT])
     if owners:  # otherwise both slots are one
         header[SECOND_SLOT], position = position, position + padded(batch * int(table[0, OUT_LD]))
     if gathered:  # never at 0, which stands for none
         header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
         position += padded(room * int(header[GATHERED_LD]))
-    table[:, TRANSPOSED] += position
-    position += transposed
-    table[:, NORM] += position
-    header[NORMS], header[N_NORMS] = position, norms
-    position += norms
+    header[N_NORMS] = sizes[NORM]
+    for column in (TRANSPOSED, NORM, STATS):
+        table[:, column] += position
+        header[NORMS] = position if column == NORM else header[NORMS]
+        position += sizes[column]
     header[ZEROS] = position
     position += max(padded(width) for width in widths)
     # one more cache line apart than the tile is long: threads never write to one line
     header[SCRATCH], header[SCRATCH_STRIDE] = padded(position, 64), padded(TILE_ROWS * 2 * lanes + 64, 64)
     position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
-    header[SHARD], header[SHARDS], position = shard, padded(position), padded(position) + n_shards * parameters
+    header[SHARD], header[SHARDS] = shard, padded(position)
+    position = padded(position) + max(n_shards, int(clipping)) * sizes["parameters"]
     for name, code in codes.items():
         header[getattr(layout, name.upper())] = code
 
@@ -143,11 +155,51 @@ def plan(
     if update:
         items, shares = shared_items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
-    uses = layout.marker(loss_features(header))
-    return Plan(header, table, items, shares, np.arange(room + n_shards, dtype=np.intp), crew, uses), position
+    places = np.arange(room + n_shards, dtype=np.intp)
+    between = regions(operations, owners=owners, clipping=clipping) if update else None
+    features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF} | loss_features(header)
+    return Plan(header, table, items, shares, places, crew, between, marker(features)), position
 
 
-def loss_features(header: layout.Array) -> set[str]:
+def loss_features(header: Array) -> set[str]:
     """Of ``layout.FEATURES``, those that the loss needs."""
     features = {layout.LOSS_FEATURES.get(int(header[LOSS])), "soft_targets" if header[SOFT_TARGETS] else None}
     return {name for name in features if name is not None}
+
+
+def _table(
+    widths: Sequence[int], activations: Sequence[str], operations: Sequence[Operation], room: int, itemsize: int
+) -> tuple[Array, dict[Any, int]]:
+    """The table, and how much each kind of place takes, by its column; ``"parameters"`` for these.
+
+    Places in ``work`` count from 0 in each column.
+    """
+    table = np.zeros((len(operations), TABLE_SIZE), np.int64)
+    table[:, ADDS] = handed_on(operations)
+    sizes: dict[Any, int] = {"parameters": 0, OUT: 0, TRANSPOSED: 0, NORM: 0, STATS: 0}
+
+    def take(row: Array, column: int, size: int, where: Any = None) -> None:
+        where = column if where is None else where
+        row[column], sizes[where] = sizes[where], sizes[where] + size
+
+    for l, (row, one) in enumerate(zip(table, operations, strict=True)):
+        fan_in, fan_out = widths[one.input + 1], widths[l + 1]
+        row[[FAN_IN, FAN_OUT, KIND, INPUT, SOURCE]] = fan_in, fan_out, one.kind, one.input, one.source
+        row[ACTIVATION], row[OUT_LD] = ACTIVATIONS[activations[l]], row_stride(fan_out, itemsize)
+        row[[CONSTANT, CONSTANT_2]] = np.array([one.constant, one.momentum]).view(np.int64)
+        take(row, OUT, room * int(row[OUT_LD]))
+        if one.kind == DENSE:
+            inner = one.input >= 0
+            row[PANEL_ROWS], row[TRANSPOSED_ROWS] = padded(fan_in) if inner else fan_in, padded(fan_out)
+            take(row, WEIGHTS, padded(int(row[PANEL_ROWS]) * padded(fan_out)), "parameters")
+            take(row, BIAS, padded(fan_out), "parameters")
+            take(row, TRANSPOSED, padded(fan_in) * padded(fan_out) if inner else 0)
+            take(row, NORM, -(-fan_in // TILE_ROWS) * padded(fan_out))
+        elif one.kind in (BATCH_NORM, LAYER_NORM):
+            take(row, WEIGHTS, padded(fan_out), "parameters")
+            take(row, BIAS, padded(fan_out), "parameters")
+            by_columns = one.kind == BATCH_NORM
+            if by_columns:
+                take(row, RUNNING, 2 * padded(fan_out), "parameters")
+            take(row, STATS, N_STATS * padded(fan_out) if by_columns else padded(2 * room))
+    return table, sizes

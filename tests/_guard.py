@@ -70,7 +70,7 @@ def products(dtype, at_end):
         index = guarded(rng.permutation(m).astype(np.intp), at_end)
         panels, init = guarded(panels_of(B, dtype), at_end), guarded(np.zeros(width, dtype), at_end)
         C = guarded(np.zeros((m, width), dtype), at_end)
-        gemm.gemm(C, width, guarded(A, at_end), K, index, panels, K, init, dtype(0), m, n, K)
+        gemm.gemm(C, width, guarded(A, at_end), K, index, panels, K, init, 0, dtype(0), m, n, K)
         D, zeros = guarded(np.ones((K, width), dtype), at_end), guarded(np.zeros(panel, dtype), at_end)
         index, A = guarded(layout.with_next(rng.permutation(K)), at_end), guarded(A.T, at_end)
         for tile_width in {min(width, panel), lanes(dtype)}:

@@ -38,13 +38,29 @@ def call_gemm(A, index, B, init, dtype, floor, ldc, panel_rows=None):
     before = [array.copy() for array in operands]
     (whole, C), (twin_whole, twin_C) = (surrounded(m * ldc, dtype) for _ in range(2))
     rows = K if panel_rows is None else panel_rows
-    gemm.gemm(C, ldc, operands[0], A.shape[1], index, panels, rows, init, floor, m, n, K)
+    gemm.gemm(C, ldc, operands[0], A.shape[1], index, panels, rows, init, 0, floor, m, n, K)
     for array, old in zip(operands, before, strict=True):
         np.testing.assert_array_equal(array, old)
     twins.gemm(
-        twin_C, ldc, operands[0], A.shape[1], index, panels, rows, init, floor, m, n, K, lanes=lanes(dtype)
+        twin_C, ldc, operands[0], A.shape[1], index, panels, rows, init, 0, floor, m, n, K, lanes=lanes(dtype)
     )  # fmt: skip
     return whole, twin_whole, C.reshape(m, ldc)[:, :n]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(st.data())
+@few(60)
+def test_gemm_adds_to_what_is_there(dtype, data):
+    m, n, K = (data.draw(sizes(dtype), name) for name in "mnK")
+    A, index, B, _ = product(np.random.default_rng(data.draw(seeds())), dtype, m, n, K, whole=True)
+    ld, floor = panelled(n, dtype) + data.draw(st.integers(0, 5), "spare"), dtype(NO_FLOOR)
+    C = np.arange(m * ld, dtype=dtype)
+    twin, before = C.copy(), C.reshape(m, ld)[:, :n].copy()
+    operands = A.reshape(-1), A.shape[1], index, panels_of(B, dtype), K
+    gemm.gemm(C, ld, *operands, C, ld, floor, m, n, K)
+    twins.gemm(twin, ld, *operands, twin, ld, floor, m, n, K, lanes=lanes(dtype))
+    np.testing.assert_array_equal(C.reshape(m, ld)[:, :n], before + A[index, :K] @ B)
+    np.testing.assert_array_equal(C, twin)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -44,17 +44,17 @@ def test_gradient_is_the_derivative_of_the_loss(loss, last, hidden, backend):
 
 
 def test_gradient_check_sees_a_wrong_gradient(monkeypatch):
-    from fastbp.kernels.reference import step
+    from fastbp.kernels.reference import update
 
     model, X, y, _ = problem("tanh", "identity", "mean_squared_error")
-    right = step.tile_gradient
+    right = update.tile_gradient
 
     def forgets_one(item, G, *rest):
         right(item, G, *rest)
         if item[0] == 1 and item[3] >= 0:
             G[2] *= 1.01
 
-    monkeypatch.setattr(step, "tile_gradient", forgets_one)
+    monkeypatch.setattr(update, "tile_gradient", forgets_one)
     check = fastbp.gradient_check(model, "mean_squared_error", X, y, backend="reference")
     assert check.max_relative_error > 1e-4
     assert max(check.relative_errors, key=check.relative_errors.get) == "W2"

@@ -9,13 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.kernels import layout
-from fastbp.kernels.cpu import predict, simd, step, tiles, training
+from fastbp.kernels.cpu import operations, predict, tiles, training
+from fastbp.kernels.cpu import step as step_module
+from fastbp.kernels.cpu import update as update_module
 from fastbp.kernels.layout import ADAM, GRADIENT, PYTORCH, SCIKIT_LEARN, SGD
+from fastbp.kernels.reference import operations as operations_twins
 from fastbp.kernels.reference import predict as predict_twins
-from fastbp.kernels.reference import step as twins
+from fastbp.kernels.reference import step as step_twins
 from fastbp.kernels.reference import tiles as tiles_twins
 from fastbp.kernels.reference import training as training_twins
+from fastbp.kernels.reference import update as update_twins
 
+
+class Parts:
+    """Functions of several modules."""
+
+    def __init__(self, *modules):
+        for module in modules:
+            vars(self).update(vars(module))
+
+
+step = Parts(operations, step_module, update_module)
+twins = Parts(operations_twins, step_twins, update_twins)
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -237,7 +252,7 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
 
 
 def call_rows(module, net):
-    module.rows_step(1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9], 0)
+    module.rows_step(1, 1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9], 0)
 
 
 def call_gradients(module, net):
@@ -268,12 +283,13 @@ PARTS = {
         f.layer_forward(0, 1, 2, 11, 2 * net.lanes, 37 - 2 * net.lanes, net.plan, net.buffers, net.X, net.order[2:]),
         f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.X, net.order),
     ],
-    "forward_rows": lambda f, net: f.forward_rows(0, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11], 0),
+    "forward_rows": lambda f, net: f.forward_rows(0, 3, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11], 0),
     "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.X, net.order),
     "loss_backward": lambda f, net: f.loss_backward(
         0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order[2:11]
     ),
-    "layer_backward": lambda f, net: [f.layer_backward(l, 1, 2, 11, net.plan, net.buffers) for l in (2, 1)],
+    "layer_backward": lambda f, net: [f.layer_backward(l, 2, 11, l == 1, net.plan, net.buffers) for l in (2, 1)],
+    "finish_delta": lambda f, net: [f.finish_delta(l, 1, 2, 11, net.plan, net.buffers) for l in (1, 0)],
     "rows_step": call_rows,
     "tile_gradient": call_gradients,
     "tile_update": call_updates,
@@ -382,7 +398,7 @@ def test_transpose_agrees_with_its_twin(dtype, data):
 
 
 @each_dtype
-@given(st.integers(1, 2 * simd.GROUP * 2), st.integers(1, layout.TILE_ROWS), seeds())
+@given(st.integers(1, 4 * layout.GROUP), st.integers(1, layout.TILE_ROWS), seeds())
 @few(40)
 def test_squares_agree_with_their_twin(dtype, width, n_rows, seed):
     w = np.random.default_rng(seed).normal(size=(n_rows, width)).astype(dtype)

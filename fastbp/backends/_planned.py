@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,7 @@ class PlannedSession(Session):
         batch_size: int,
         sample_weight: Array | None,
         n_threads: int | None,
+        seed: int,
     ) -> None:
         self._kernels, self._network, self._loss = kernels, network, loss
         self._n_threads, self._lanes = kernels.threads(n_threads), kernels.lanes(network)
@@ -101,6 +102,8 @@ class PlannedSession(Session):
             batch=batch_size,
             n_threads=self._n_threads,
             density=density(X),
+            operations=network.operations,
+            seed=seed,
             **of_loss,
             **codes,
         )
@@ -220,6 +223,7 @@ class _Rows:
             n_rows=n_rows,
             n_threads=n_threads,
             density=part,
+            operations=network.operations,
             **codes,
         )
         self.data, self.n_threads = as_rows(X), self.plan.shares.shape[1] - 1
@@ -228,7 +232,7 @@ class _Rows:
         self.buffers = layout.Buffers(none, none, work, np.zeros(int(self.plan.header[layout.BATCH])))
         self.blocks = [
             (here, read_only(np.arange(here.start, here.stop)))
-            for here in schedule.blocks(network.widths, n_rows, X.dtype.itemsize, part)
+            for here in schedule.blocks(network.widths, n_rows, X.dtype.itemsize, part, network.operations)
         ]
 
 
@@ -251,8 +255,8 @@ def _predictor(
     kernels: Kernels, network: Network, X: Matrix, raw: bool, n_threads: int
 ) -> Callable[[list[Array]], Array]:
     if raw:
-        network = Network(network.widths, (*network.activations[:-1], "identity"), network.dtype)
-    if X.shape[0] <= FEW_ROWS and isinstance(X, np.ndarray):
+        network = replace(network, activations=(*network.activations[:-1], "identity"))
+    if X.shape[0] <= FEW_ROWS and isinstance(X, np.ndarray) and not network.operations:
         return lambda parameters: _predict_few(kernels, network, parameters, X)
     rows = _Rows(kernels, network, X, n_threads)
     size = int(rows.plan.header[layout.N_PARAMETERS])
@@ -287,10 +291,12 @@ class PlannedBackend(Backend):
         batch_size: int,
         sample_weight: Array | None = None,
         n_threads: int | None = None,
+        seed: int = 0,
     ) -> PlannedSession:
         return PlannedSession(
             self._kernels, network, loss, optimizer, X, y,
             parameters=parameters, batch_size=batch_size, sample_weight=sample_weight, n_threads=n_threads,
+            seed=seed,
         )  # fmt: skip
 
     def predictor(

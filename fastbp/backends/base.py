@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastbp._validation import Array
+from fastbp.kernels.operations import Operation, chain, parameter_shapes
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
@@ -22,28 +23,44 @@ Matrix = Any  # a dense Array, or a scipy.sparse.csr_array with ascending column
 
 @dataclass(frozen=True)
 class Network:
-    """A dense network as a backend sees it.
+    """A network as a backend sees it: operations in a row.
 
     Parameters
     ----------
     widths : tuple of int
-        ``(n_features, fan_out_1, ..., n_outputs)``.
+        ``(n_features, fan_out_1, ..., n_outputs)``: of X and of each operation's output.
     activations : tuple of str
-        One name a dense layer: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``, ``"exp"``; the last may be
+        One name an operation: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``, ``"exp"``; the last may be
         ``"softmax"``. The last one is the link that predictions go through.
     dtype : numpy.dtype
         float32 or float64.
+    operations : tuple of fastbp.kernels.operations.Operation
+        Empty for dense layers, each fed by the one before.
     """
 
     widths: tuple[int, ...]
     activations: tuple[str, ...]
     dtype: np.dtype[Any]
+    operations: tuple[Operation, ...] = ()
+
+    @property
+    def all_operations(self) -> tuple[Operation, ...]:
+        """The operations, also of dense layers in a chain."""
+        return self.operations or chain(len(self.widths) - 1)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the parameters in the order of ``get_weights``: W1, b1, W2, b2, ..."""
-        pairs = zip(self.widths, self.widths[1:], strict=False)
-        return [shape for fan_in, fan_out in pairs for shape in ((fan_in, fan_out), (fan_out,))]
+        return [shape for _, shape in parameter_shapes(self.widths, self.all_operations)]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters, in the same order."""
+        return [name for name, _ in parameter_shapes(self.widths, self.all_operations)]
+
+    def has(self, kind: int) -> bool:
+        """Whether there is an operation of a kind."""
+        return any(one.kind == kind for one in self.operations)
 
 
 class Session(ABC):
@@ -75,7 +92,8 @@ class Session(ABC):
     def loss_and_gradients(self, rows: Array) -> tuple[float, list[Array]]:
         """Loss on one batch and its gradient, averaged over the batch, shaped as the parameters.
 
-        The optimizer's penalty is in neither of them.
+        The optimizer's penalty is in neither of them. Both are those of training: with the masks of step 0 and the
+        batch's own statistics, which leave the running ones as they are. The gradient of these is 0.
         """
 
     @abstractmethod
@@ -84,7 +102,7 @@ class Session(ABC):
 
     @abstractmethod
     def get_parameters(self) -> list[Array]:
-        """Copies of W1, b1, W2, b2, ... with W of shape (fan_in, fan_out)."""
+        """Copies of W1, b1, W2, b2, ... with W of shape (fan_in, fan_out), in the order of the operations."""
 
     @abstractmethod
     def set_parameters(self, parameters: list[Array]) -> None:
@@ -129,8 +147,9 @@ class Backend(ABC):
         batch_size: int,
         sample_weight: Array | None = None,
         n_threads: int | None = None,
+        seed: int = 0,
     ) -> Session:
-        """Lay out parameters, workspace and data for training.
+        """Lay out parameters, workspace and data for training; ``seed`` is what masks of dropout come from.
 
         ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous, or in compressed rows; ``y`` is what
         the loss takes: intp labels of shape (n_samples,), or (n_samples, n_blocks) with blocks, or values of the

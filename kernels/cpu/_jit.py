@@ -331,6 +331,11 @@ def uses(plan: Any, feature: str) -> bool:
     return isinstance(marker, types.Array) and feature in marker.dtype.fields
 
 
+def more_than_dense(plan: Any) -> bool:
+    """Whether a network has anything but dense layers, for :func:`by_type`."""
+    return any(uses(plan, feature) for feature in ("batch_norm", "layer_norm", "dropout", "residual"))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Two twins of what has parallel regions
 

@@ -11,17 +11,8 @@ import math
 import numpy as np
 
 from fastbp.kernels.cpu._jit import by_dtype, kernel
-from fastbp.kernels.cpu.simd import (
-    fill_group,
-    float_bits,
-    float_from_bits,
-    fma,
-    group_max,
-    group_scale,
-    group_subtract,
-    group_sum,
-    window,
-)
+from fastbp.kernels.cpu.groups import fill_group, group_max, group_scale, group_subtract, group_sum
+from fastbp.kernels.cpu.simd import float_bits, float_from_bits, fma, window
 from fastbp.kernels.layout import EXP, GROUP, LOGISTIC, RELU, SOFTMAX, TANH
 
 

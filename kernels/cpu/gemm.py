@@ -34,38 +34,44 @@ def _tall(m):
 
 
 @kernel
-def _strip(C, ldc, A, lda, index, panel, ldb, init, floor, m, K):
+def _strip(C, ldc, A, lda, index, panel, ldb, init, ld_init, floor, m, K):
     """All m rows of C for one full panel."""
     i, tall = 0, _tall(m)
     while i < tall:
-        _rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += MR
     while i + 4 <= m:
-        _rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += 4
     while i < m:
-        _rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += 1
 
 
 @kernel
-def _narrow_strip(C, ldc, A, lda, index, panel, ldb, init, floor, m, K):
+def _narrow_strip(C, ldc, A, lda, index, panel, ldb, init, ld_init, floor, m, K):
     """All m rows of C for a panel of one vector's width."""
     i, tall = 0, _tall(m)
     while i < tall:
-        _narrow_rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _narrow_rows_mr(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += MR
     while i + 4 <= m:
-        _narrow_rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _narrow_rows_4(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += 4
     while i < m:
-        _narrow_rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, init, 0, floor, K)
+        start = window(init, i * ld_init, 0)
+        _narrow_rows_1(window(C, i * ldc, 0), ldc, A, lda, window(index, i, 0), panel, ldb, start, ld_init, floor, K)
         i += 1
 
 
 @kernel
-def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K):
-    """C[i, :n] = floor(init + A[index[i], :K] B) for i < m.
+def gemm(C, ldc, A, lda, index, B, panel_rows, init, ld_init, floor, m, n, K):
+    """C[i, :n] = floor(init[i] + A[index[i], :K] B) for i < m.
 
     Parameters
     ----------
@@ -78,7 +84,9 @@ def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K):
     B : 1-D array
         Panels of ``panel_rows`` rows, of which K are read.
     init : 1-D array
-        What each row's sums start from (a bias), as wide as the panels.
+        What each row's sums start from, as wide as the panels: row i at init + i ld_init.
+    ld_init : int
+        0 for one row for all (a bias); with C and ldc the products are added to what is there.
     floor : real
         Results below it become it: 0 makes a ReLU, -inf changes nothing; NaN stays.
     """
@@ -86,9 +94,9 @@ def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K):
     for j in range(0, n, NV * lanes):
         panel = window(B, j * panel_rows, 0)
         if n - j > lanes:
-            _strip(window(C, j, 0), ldc, A, lda, index, panel, NV * lanes, window(init, j, 0), floor, m, K)
+            _strip(window(C, j, 0), ldc, A, lda, index, panel, NV * lanes, window(init, j, 0), ld_init, floor, m, K)
         else:
-            _narrow_strip(window(C, j, 0), ldc, A, lda, index, panel, lanes, window(init, j, 0), floor, m, K)
+            _narrow_strip(window(C, j, 0), ldc, A, lda, index, panel, lanes, window(init, j, 0), ld_init, floor, m, K)
 
 
 def _in_order(A, lda, index, k):

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastbp.kernels.cpu._jit import by_dtype, kernel
 from fastbp.kernels.cpu.activations import exp, exponentials, log, logistic, softmax_shift
-from fastbp.kernels.cpu.simd import group_scale, group_sum, window
+from fastbp.kernels.cpu.groups import group_scale, group_sum
+from fastbp.kernels.cpu.simd import window
 from fastbp.kernels.layout import GROUP, MEAN_SQUARED_ERROR, SCIKIT_LEARN
 
 

@@ -4,8 +4,9 @@ from numba import prange
 
 from fastbp.kernels.cpu._jit import kernel, parallel
 from fastbp.kernels.cpu.activations import output_forward
+from fastbp.kernels.cpu.operations import outputs
 from fastbp.kernels.cpu.simd import fma, window
-from fastbp.kernels.cpu.step import forward_rows, loss_backward, outputs, row_share
+from fastbp.kernels.cpu.step import first_layer, forward_rows, loss_backward, row_share
 from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
 
 
@@ -40,6 +41,7 @@ def predict_rows(out, plan, buffers, X, order):
         Rows of X.
     """
     n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
+    first, last = first_layer(plan), plan.header[N_LAYERS]
     n_outputs = plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
     for start in range(0, order.shape[0], batch):
         n_rows = min(batch, order.shape[0] - start)
@@ -48,7 +50,7 @@ def predict_rows(out, plan, buffers, X, order):
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
             if lo < hi:
-                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
+                forward_rows(first, last, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
                 copy_outputs(here, lo, hi, plan, buffers)
 
 
@@ -64,6 +66,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order):
         As in :func:`fastbp.kernels.cpu.training.train_steps`; the plan has no owners.
     """
     n_threads, batch = plan.shares.shape[1] - 1, plan.header[BATCH]
+    first, last = first_layer(plan), plan.header[N_LAYERS]
     for start in range(0, order.shape[0], batch):
         n_rows = min(batch, order.shape[0] - start)
         share = row_share(n_rows, n_threads)
@@ -71,7 +74,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order):
         for t in prange(n_threads):
             lo, hi = min(n_rows, t * share), min(n_rows, (t + 1) * share)
             if lo < hi:
-                forward_rows(0, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
+                forward_rows(first, last, 0, lo, hi, plan, buffers, X, window(rows, lo, hi - lo), None)
                 loss_backward(0, lo, hi, 1.0, plan, buffers, targets, window(rows, lo, hi - lo))
         for i in range(n_rows):
             losses[start + i] = buffers.row_loss[i]

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastbp.kernels.cpu._jit import by_dtype, kernel
 from fastbp.kernels.cpu.activations import log, tanh
-from fastbp.kernels.cpu.simd import fill_group, fma, group_sum, window
+from fastbp.kernels.cpu.groups import fill_group, group_sum
+from fastbp.kernels.cpu.simd import fma, window
 from fastbp.kernels.layout import GROUP, HUBER, LOG_COSH, QUANTILE
 
 

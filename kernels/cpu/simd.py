@@ -14,9 +14,7 @@ Sizes, for elements of ``size`` bytes (all in one place; everything else follows
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -25,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels.cpu._jit import HAS_FMA, VECTOR_BITS
-from fastbp.kernels.layout import AHEAD, GROUP
+from fastbp.kernels.layout import AHEAD
 
 NV = 2
 MR = 8 if VECTOR_BITS == 512 or platform.machine().lower() in {"aarch64", "arm64"} else 6
@@ -289,102 +287,3 @@ def transpose_block(typingctx: Any, T: Any, ldt: Any, S: Any, lds: Any) -> Any:
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Reductions in one fixed order: 16 running results, then halves onto halves
-
-
-def _reduction(combine: Callable[[Any, Any, Any], Any], start: float) -> Any:
-    @intrinsic
-    def reduce(typingctx: Any, z: Any, groups: Any) -> Any:
-        signature = z.dtype(z, types.intp)
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            element, _ = _element(sig.args[0])
-            vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
-            z = _data(context, builder, sig.args[0], args[0])
-            before = builder.block
-            loop, done = builder.append_basic_block("group"), builder.append_basic_block("group.done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            g, running = builder.phi(_I64), builder.phi(vector)
-            here = builder.bitcast(builder.gep(z, [builder.mul(g, _intp(GROUP))]), vector.as_pointer())
-            result = combine(builder, running, builder.load(here, align=align))
-            after = builder.add(g, _intp(1))
-            for phi, first, value in ((g, _intp(0), after), (running, ir.Constant(vector, [start] * GROUP), result)):
-                phi.add_incoming(first, before)
-                phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", after, args[1]), loop, done)
-            builder.position_at_end(done)
-            half = GROUP // 2
-            while half:
-                mask = [p + half if p < half else p for p in range(GROUP)]
-                moved = builder.shuffle_vector(result, result, ir.Constant(ir.VectorType(_I32, GROUP), mask))
-                result = combine(builder, result, moved)
-                half //= 2
-            return builder.extract_element(result, ir.Constant(_I32, 0))
-
-        return signature, codegen
-
-    return reduce
-
-
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", b, a), b, a)  # a NaN in b is passed over
-
-
-group_max = _reduction(_larger, -math.inf)
-group_sum = _reduction(lambda builder, a, b: builder.fadd(a, b), 0.0)
-
-
-@intrinsic
-def fill_group(typingctx: Any, z: Any, n: Any, value: Any) -> Any:
-    """z[n:] = value up to the end of the group of 16 that n lies in; nothing where n is a multiple of 16.
-
-    As one masked vector: scalar stores into a vector that is loaded next stall it (120 ns a row, measured).
-    """
-    signature = types.void(z, types.intp, z.dtype)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element, _ = _element(sig.args[0])
-        vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
-        used = builder.and_(args[1], _intp(GROUP - 1))
-        with builder.if_then(builder.icmp_signed("!=", used, _intp(0))):
-            start = builder.gep(_data(context, builder, sig.args[0], args[0]), [builder.sub(args[1], used)])
-            pointer = builder.bitcast(start, vector.as_pointer())
-            lane = ir.Constant(ir.VectorType(_I64, GROUP), list(range(GROUP)))
-            kept = builder.icmp_signed("<", lane, _splat(builder, used, GROUP))
-            here = builder.load(pointer, align=align)
-            builder.store(builder.select(kept, here, _splat(builder, args[2], GROUP)), pointer, align=align)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _group_map(combine: Callable[[Any, Any, Any], Any]) -> Any:
-    """out[q] = combine(z[q], scalar) over whole groups; out may be z. LLVM leaves such short loops scalar."""
-
-    @intrinsic
-    def apply(typingctx: Any, out: Any, z: Any, scalar: Any, groups: Any) -> Any:
-        signature = types.void(out, z, z.dtype, types.intp)
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            element, _ = _element(sig.args[0])
-            vector, align = ir.VectorType(element, GROUP), sig.args[0].dtype.bitwidth // 8
-            target, source = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1))
-            everywhere = _splat(builder, args[2], GROUP)
-            with cgutils.for_range(builder, args[3]) as loop:
-                start = builder.mul(loop.index, _intp(GROUP))
-                here = builder.bitcast(builder.gep(source, [start]), vector.as_pointer())
-                there = builder.bitcast(builder.gep(target, [start]), vector.as_pointer())
-                builder.store(combine(builder, builder.load(here, align=align), everywhere), there, align=align)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return apply
-
-
-group_subtract = _group_map(lambda builder, z, scalar: builder.fsub(z, scalar))
-group_scale = _group_map(lambda builder, z, scalar: builder.fmul(z, scalar))

@@ -10,6 +10,7 @@ from numba import types
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, uses
 from fastbp.kernels.cpu.activations import exp, exponentials, log, logistic, softmax_shift
+from fastbp.kernels.cpu.groups import fill_group, group_sum
 from fastbp.kernels.cpu.losses import (
     _clipped_log,
     block_softmax_cross_entropy,
@@ -17,7 +18,7 @@ from fastbp.kernels.cpu.losses import (
     softmax_cross_entropy,
 )
 from fastbp.kernels.cpu.robust_losses import row_sum
-from fastbp.kernels.cpu.simd import fill_group, group_sum, window
+from fastbp.kernels.cpu.simd import window
 from fastbp.kernels.layout import GROUP, SCIKIT_LEARN
 
 

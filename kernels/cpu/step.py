@@ -6,6 +6,9 @@ A step has two regions, and threads meet only at their ends (``crew.py``):
 2. tiles: dW = A^T delta for one tile of W and the optimizer on that tile while it is in the first-level cache: no
    gradient array, no reduction. The bias is a tile of one row, the sum of the deltas.
 
+Besides dense layers a network may have what is in ``operations.py``. A batch norm cuts region 1 into several, with
+regions by columns between: see :func:`fastbp.kernels.operations.regions`.
+
 A large batch of a small network goes in shards: region 1 goes on to the gradients of a shard, while its activations are
 in the second-level cache, and region 2 starts from the sums over the shards.
 
@@ -19,42 +22,44 @@ stands for a prediction.
 """
 
 import numpy as np
+from numba import types
 
-from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense
 from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
-from fastbp.kernels.cpu.gemm import column_sums, gemm, gemm_transposed
+from fastbp.kernels.cpu.gemm import gemm
+from fastbp.kernels.cpu.groups import group_sum
 from fastbp.kernels.cpu.losses import poisson
-from fastbp.kernels.cpu.optimizers import adam, sgd
+from fastbp.kernels.cpu.operations import other_backward, other_forward, outputs
 from fastbp.kernels.cpu.output_losses import output_loss
-from fastbp.kernels.cpu.simd import group_sum, vector_lanes, window
+from fastbp.kernels.cpu.simd import vector_lanes, window
 from fastbp.kernels.cpu.soft_targets import sigmoid_loss, softmax_loss
-from fastbp.kernels.cpu.sparse import csr_forward, csr_gradient, row_values, sort_entries
-from fastbp.kernels.cpu.tiles import add_squares, gather_rows, transpose_tile
+from fastbp.kernels.cpu.sparse import csr_forward, row_values
+from fastbp.kernels.cpu.tiles import gather_rows
 from fastbp.kernels.layout import (
     ACTIVATION,
-    ADAM,
-    BETA_1,
+    ADDS,
+    ADDS_TO_INPUT,
     BIAS,
-    COLUMN,
+    BOTTOM,
     CONVENTION,
     DELTAS,
+    DENSE,
     FAN_IN,
     FAN_OUT,
+    FIRST,
     GATHERED,
     GATHERED_LD,
     GRADIENT,
     GROUP,
-    HI,
     IDENTITY,
-    LAYER,
-    LO,
+    INPUT,
+    INPUT_ASKS,
+    KIND,
+    LAST,
     LOSS,
     LOSS_CONVENTION,
     N_LAYERS,
     N_NORMS,
-    N_PARAMETERS,
-    NESTEROV,
-    NORM,
     NORMS,
     OPTIMIZER,
     OUT,
@@ -64,34 +69,16 @@ from fastbp.kernels.layout import (
     POISSON,
     RELU,
     SCIKIT_LEARN,
-    SCRATCH,
-    SCRATCH_STRIDE,
-    SECOND_SLOT,
-    SHARD,
-    SHARDS,
     SIGMOID_CROSS_ENTROPY,
     SOFTMAX,
     SOFTMAX_CROSS_ENTROPY,
-    TILE_ROWS,
+    TOP,
     TRANSPOSED,
     TRANSPOSED_ROWS,
     WEIGHTS,
-    WIDTH,
+    WITH_LOSS,
     ZEROS,
 )
-
-WHOLE, SUMS = -1, -2  # what ``tiles_step`` does, beside the number of a shard
-
-
-@kernel
-def outputs(layer, slot, plan):
-    """Where the outputs of a layer start in ``work``.
-
-    With owners, threads compute the first layer of step s + 1 while others still read that of step s for its weight
-    gradient: its outputs have two places, ``slot`` 0 and 1, used in turn.
-    """
-    start = plan.table[layer, OUT]
-    return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
 
 
 @kernel.inlined
@@ -104,28 +91,60 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     ld = row[OUT_LD]
     C = window(work, outputs(layer, slot, plan) + lo * ld + first, 0)
     floor = parameters.dtype.type(0) if row[ACTIVATION] == RELU else parameters.dtype.type(-np.inf)
-    if layer == 0 and plan.header[GATHERED] > 0:
+    reads_X = row[INPUT] < 0
+    if reads_X and plan.header[GATHERED] > 0:
         A, lda, index = window(work, plan.header[GATHERED], 0), plan.header[GATHERED_LD], window(plan.rows, lo, 0)
-    elif layer == 0:
+    elif reads_X:
         A, lda, index = row_values(X), row[FAN_IN], window(order, 0, 0)
     else:
-        below = plan.table[layer - 1]
-        A, lda, index = window(work, outputs(layer - 1, slot, plan), 0), below[OUT_LD], window(plan.rows, lo, 0)
+        below = plan.table[row[INPUT]]
+        A, lda, index = window(work, outputs(row[INPUT], slot, plan), 0), below[OUT_LD], window(plan.rows, lo, 0)
     B = window(parameters, row[WEIGHTS] + first * row[PANEL_ROWS], 0)
     bias = window(parameters, row[BIAS] + first, 0)
-    if layer == 0 and csr_forward(C, ld, X, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count):
+    if reads_X and csr_forward(C, ld, X, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count):
         return
-    gemm(C, ld, A, lda, index, B, row[PANEL_ROWS], bias, floor, hi - lo, count, row[FAN_IN])
+    gemm(C, ld, A, lda, index, B, row[PANEL_ROWS], bias, 0, floor, hi - lo, count, row[FAN_IN])
+
+
+def _dense_forward(layer, slot, lo, hi, plan, buffers, X, order, step):
+    layer_forward(layer, slot, lo, hi, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
+
+
+def _any_forward(layer, slot, lo, hi, plan, buffers, X, order, step):
+    if plan.table[layer, KIND] == DENSE:
+        layer_forward(layer, slot, lo, hi, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
+    else:
+        other_forward(layer, slot, lo, hi, plan, buffers, order, step)
+
+
+@by_type_inlined
+def operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step):
+    """Forward of a layer for rows lo .. hi, before its activation."""
+    return _any_forward if more_than_dense(plan) else _dense_forward
+
+
+@kernel
+def first_layer(plan):
+    """Layer that a share of rows starts from: 1 with owners, -1 where the rows of X are copied, otherwise 0."""
+    if plan.header[OWNERS]:
+        return 1
+    return -1 if plan.header[GATHERED] > 0 else 0
 
 
 @kernel.inlined
-def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
-    """Forward from layer ``first`` for rows lo .. hi; the output activation is left to the loss."""
-    n_layers = plan.header[N_LAYERS]
-    for layer in range(first, n_layers):
+def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
+    """Forward of layers first .. last for rows lo .. hi; the output activation is left to the loss.
+
+    Layer -1 is the copy of the batch's rows of X, where there is one.
+    """
+    if first < 0:
+        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
+        copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
+        gather_rows(copy, ld, row_values(X), n, order, hi - lo, n)
+    for layer in range(max(first, 0), last):
         row = plan.table[layer]
-        layer_forward(layer, slot, lo, hi, 0, row[FAN_OUT], plan, buffers, X, order)
-        if layer < n_layers - 1:
+        operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step)
+        if layer < plan.header[N_LAYERS] - 1:
             ld = row[OUT_LD]
             A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
             activation_forward(A, row[ACTIVATION])
@@ -161,31 +180,76 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
 
 
 @kernel.inlined
-def layer_backward(layer, slot, lo, hi, plan, buffers):
-    """delta_{l-1} = (delta_l W^T) f'(A_{l-1}) for rows lo .. hi."""
-    row, below, work = plan.table[layer], plan.table[layer - 1], buffers.work
-    deltas, ld = plan.header[DELTAS], below[OUT_LD]
+def layer_backward(layer, lo, hi, adds, plan, buffers):
+    """dL / dA = delta W^T for a dense layer's input A and rows lo .. hi, or that is added where ``adds``."""
+    row, work = plan.table[layer], buffers.work
+    deltas, below = plan.header[DELTAS], plan.table[row[INPUT]]
+    ld = below[OUT_LD]
     C = window(work, deltas + below[OUT] + lo * ld, (hi - lo) * ld)
     D = window(work, deltas + row[OUT], 0)
     T = window(work, row[TRANSPOSED], 0)
-    zeros, none = window(work, plan.header[ZEROS], 0), work.dtype.type(-np.inf)
-    index = window(plan.rows, lo, 0)
-    gemm(C, ld, D, row[OUT_LD], index, T, row[TRANSPOSED_ROWS], zeros, none, hi - lo, row[FAN_IN], row[FAN_OUT])
-    A = window(work, outputs(layer - 1, slot, plan) + lo * ld, (hi - lo) * ld)
-    activation_backward(C, A, below[ACTIVATION])
+    none, index = work.dtype.type(-np.inf), window(plan.rows, lo, 0)
+    start, ld_start = (window(C, 0, 0), ld) if adds else (window(work, plan.header[ZEROS], 0), 0)
+    gemm(
+        C, ld, D, row[OUT_LD], index, T, row[TRANSPOSED_ROWS], start, ld_start, none, hi - lo, row[FAN_IN],
+        row[FAN_OUT],
+    )  # fmt: skip
 
 
 @kernel.inlined
-def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
-    """Forward, loss and deltas for rows lo .. hi. No other row is read."""
-    if plan.header[GATHERED] > 0:
-        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
-        copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
-        gather_rows(copy, ld, row_values(X), n, order, hi - lo, n)
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order, step)
-    loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
-    for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
-        layer_backward(layer, slot, lo, hi, plan, buffers)
+def finish_delta(layer, slot, lo, hi, plan, buffers):
+    """delta = dL / dA f'(A) in place for rows lo .. hi."""
+    row, work = plan.table[layer], buffers.work
+    ld = row[OUT_LD]
+    C = window(work, plan.header[DELTAS] + row[OUT] + lo * ld, (hi - lo) * ld)
+    A = window(work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
+    activation_backward(C, A, row[ACTIVATION])
+
+
+def _dense_backward(layer, slot, lo, hi, plan, buffers, order, step):
+    layer_backward(layer, lo, hi, False, plan, buffers)
+
+
+def _any_backward(layer, slot, lo, hi, plan, buffers, order, step):
+    bits = plan.table[layer, ADDS]
+    if plan.table[layer, KIND] != DENSE:
+        other_backward(layer, slot, lo, hi, plan, buffers, order, step)
+    elif bits & INPUT_ASKS:
+        layer_backward(layer, lo, hi, (bits & ADDS_TO_INPUT) > 0, plan, buffers)
+
+
+@by_type_inlined
+def operation_backward(layer, slot, lo, hi, plan, buffers, order, step):
+    """Hand on the delta of a layer for rows lo .. hi to what it was fed by."""
+    return _any_backward if more_than_dense(plan) else _dense_backward
+
+
+def _whole_step(region, plan):
+    n_layers = plan.header[N_LAYERS]
+    return first_layer(plan), n_layers, True, n_layers - 1, 0
+
+
+def _part_of_step(region, plan):
+    what = plan.regions[region]
+    return what[FIRST], what[LAST], what[WITH_LOSS] > 0, what[TOP], what[BOTTOM]
+
+
+@by_type_inlined
+def rows_region(region, plan):
+    """What a region does for its rows: layers from, to; whether the loss; deltas handed on by layers from, down to."""
+    return _whole_step if plan.types[plan.fields.index("regions")] == types.none else _part_of_step
+
+
+@kernel.inlined
+def rows_step(region, slot, lo, hi, scale, plan, buffers, X, targets, order, step):
+    """Forward, loss and deltas for rows lo .. hi, or what of them belongs to a region. No other row is read."""
+    first, last, with_loss, top, bottom = rows_region(region, plan)
+    forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step)
+    if with_loss:
+        loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
+    for layer in range(top, bottom, -1):
+        operation_backward(layer, slot, lo, hi, plan, buffers, order, step)
+        finish_delta(layer - 1, slot, lo, hi, plan, buffers)
 
 
 @kernel.inlined
@@ -200,114 +264,6 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
             for i in range(n_rows):
                 start = outputs(0, slot, plan) + i * row[OUT_LD] + first
                 activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
-
-
-@kernel.inlined
-def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
-    """G = the item's tile of dW = A^T delta, or of db = sum of delta, over rows lo .. hi.
-
-    delta is averaged over the batch already. A sparse X has been sorted for thread t.
-    """
-    header, work, layer = plan.header, buffers.work, item[LAYER]
-    row, m, n_rows = plan.table[layer], item[HI] - item[LO], hi - lo
-    ldd, width = row[OUT_LD], item[WIDTH]
-    D = window(work, header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN], 0)
-    zeros, none = window(work, header[ZEROS], 0), work.dtype.type(-np.inf)
-    if item[LO] < 0:
-        column_sums(window(G, 0, width), D, ldd, width, n_rows)
-    elif layer > 0 or header[GATHERED] > 0:
-        start, lda = header[GATHERED], header[GATHERED_LD]
-        if layer > 0:
-            start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
-        A = window(work, start + lo * lda + item[LO], 0)
-        gemm_transposed(G, A, lda, None, D, ldd, width, zeros, none, m, n_rows)
-    elif not csr_gradient(t, G, X, item[LO], m, D, ldd, width, window(plan.rows, 0, 0), none):
-        A = window(row_values(X), item[LO], 0)
-        gemm_transposed(G, A, row[FAN_IN], order, D, ldd, width, zeros, none, m, n_rows)
-
-
-@kernel
-def tile_place(item, plan):
-    """Where a tile, or a bias, starts in what is laid out as the parameters, and its size."""
-    row, width = plan.table[item[LAYER]], item[WIDTH]
-    if item[LO] < 0:
-        return row[BIAS] + item[COLUMN], width
-    return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
-
-
-@kernel.inlined
-def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
-    """The optimizer on one tile of parameters, and the transposed copy that the next deltas read.
-
-    Under scikit-learn's convention the penalty is on weights only, and the squares of the tile before the update are
-    added up by column for the reported loss.
-    """
-    header, row = plan.header, plan.table[item[LAYER]]
-    width, optimizer = item[WIDTH], header[OPTIMIZER]
-    start, size = tile_place(item, plan)
-    w, m = window(buffers.parameters, start, size), window(buffers.moments, start, size)
-    g = window(G, 0, size)
-    if optimizer == GRADIENT:
-        for q in range(size):
-            m[q] = g[q]
-        return
-    if header[CONVENTION] == SCIKIT_LEARN:
-        if item[LO] < 0:
-            l2 = 0.0
-        elif l2 != 0.0:
-            norms = row[NORM] + item[LO] // TILE_ROWS * ((row[FAN_OUT] + GROUP - 1) // GROUP * GROUP) + item[COLUMN]
-            add_squares(window(buffers.work, norms, width), w, width, item[HI] - item[LO])
-    if optimizer == ADAM:
-        v = window(buffers.moments, header[N_PARAMETERS] + start, size)
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
-    if item[LAYER] > 0 and item[LO] >= 0:
-        T = window(buffers.work, row[TRANSPOSED], 0)
-        transpose_tile(T, row[TRANSPOSED_ROWS], w, item[LO], item[HI], row[FAN_IN], item[COLUMN], width)
-
-
-@kernel.inlined
-def sum_of_shards(item, G, n_shards, plan, buffers):
-    """G = the sum of all shards' gradients of a tile, in the order of the shards."""
-    start, size = tile_place(item, plan)
-    total, step = window(G, 0, size), plan.header[N_PARAMETERS]
-    start += plan.header[SHARDS]
-    first = window(buffers.work, start, size)
-    for q in range(size):
-        total[q] = first[q]
-    for k in range(1, n_shards):
-        part = window(buffers.work, start + k * step, size)
-        for q in range(size):
-            total[q] = total[q] + part[q]
-
-
-@kernel.inlined
-def tiles_step(t, what, slot, lo, hi, rate, correction, l2, plan, buffers, X, order, hyper):
-    """What is done tile by tile, for rows lo .. hi.
-
-    Without shards, region 2: gradient and update of every item in the share of thread t (``what`` is WHOLE). With them,
-    the gradients of one shard, to its own place (its number), and then region 2 from their sums (SUMS; lo .. hi is the
-    batch). Pasted into both regions: as a function of its own it was compiled once more, a second of a cold start.
-    """
-    header, work = plan.header, buffers.work
-    G = window(work, header[SCRATCH] + t * header[SCRATCH_STRIDE], header[SCRATCH_STRIDE])
-    first, last = plan.shares[0, t], plan.shares[0, t + 1]
-    if what >= 0:
-        first, last = 0, plan.items.shape[0]
-    if what != SUMS:
-        sort_entries(t, X, order)
-    for i in range(first, last):
-        item = plan.items[i]
-        if what == SUMS:
-            sum_of_shards(item, G, (hi - lo + header[SHARD] - 1) // header[SHARD], plan, buffers)
-        else:
-            if what >= 0:
-                start, size = tile_place(item, plan)
-                G = window(work, header[SHARDS] + what * header[N_PARAMETERS] + start, size)
-            tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t)
-        if what < 0:
-            tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
 @kernel

@@ -3,34 +3,28 @@
 Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them.
 """
 
-from numba import prange
+from numba import prange, types
 
-from fastbp.kernels.cpu._jit import kernel, parallel
+from fastbp.kernels.cpu._jit import by_type_inlined, kernel, parallel, uses
 from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_share
+from fastbp.kernels.cpu.operations import statistics_share, sums_share
 from fastbp.kernels.cpu.optimizers import step_scalars
 from fastbp.kernels.cpu.simd import unowned, window
-from fastbp.kernels.cpu.step import (
-    SUMS,
-    WHOLE,
-    batch_loss,
-    batch_weight,
-    owned_forward,
-    row_share,
-    rows_step,
-    sum_of_losses,
-    tile_place,
-    tile_update,
-    tiles_step,
-)
+from fastbp.kernels.cpu.step import batch_loss, batch_weight, owned_forward, row_share, rows_step, sum_of_losses
+from fastbp.kernels.cpu.update import SUMS, WHOLE, tile_place, tile_update, tiles_step
 from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
     CONVENTION,
+    FIRST,
     L2,
     OPTIMIZER,
     OWNERS,
     SCIKIT_LEARN,
     SHARD,
+    STATISTICS,
+    SUMS_OF_DELTAS,
+    WHAT,
 )
 
 
@@ -49,10 +43,8 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
 
 
 @kernel.inlined
-def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper, step):
-    """Region 2 s + 1: forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
-    if t == 0 and s > 0:
-        _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
+    """Forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
     rows, n_threads, size = _batch_rows(s, plan, order), plan.shares.shape[1] - 1, plan.header[SHARD]
     n_rows, first, last = rows.shape[0], t, t + 1
     if size > 0:
@@ -67,7 +59,7 @@ def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper, step):
         if count <= 0:
             break
         here = window(rows, k * size, count)
-        rows_step(s & 1, lo, lo + count, scale, plan, buffers, X, targets, here, step + s)
+        rows_step(region, s & 1, lo, lo + count, scale, plan, buffers, X, targets, here, step + s)
         if plan.header[SHARD] > 0:
             buffers.row_loss[n_threads * size + k] = sum_of_losses(lo, count, buffers)
             tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
@@ -75,7 +67,7 @@ def _rows_share(t, s, losses, plan, buffers, X, targets, order, hyper, step):
 
 @kernel.inlined
 def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, step):
-    """Region 2 s: the update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
+    """The update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
     if s > 0:
         rows, convention = _batch_rows(s - 1, plan, order), plan.header[CONVENTION]
         n_rows, size = rows.shape[0], plan.header[SHARD]
@@ -94,20 +86,56 @@ def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, s
         owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, rows)
 
 
+def _two_regions(plan):
+    return 2
+
+
+def _regions_of_plan(plan):
+    return plan.regions.shape[0]
+
+
+@by_type_inlined
+def _regions_of_step(plan):
+    return _two_regions if plan.types[plan.fields.index("regions")] == types.none else _regions_of_plan
+
+
+def _no_columns(t, region, s, plan, buffers, order):
+    return False
+
+
+def _by_columns(t, region, s, plan, buffers, order):
+    what, layer, n_rows = plan.regions[region, WHAT], plan.regions[region, FIRST], _batch_rows(s, plan, order).shape[0]
+    if what == STATISTICS:
+        statistics_share(t, layer, s & 1, n_rows, plan, buffers)
+    elif what == SUMS_OF_DELTAS:
+        sums_share(t, layer, s & 1, n_rows, plan, buffers)
+    return what == STATISTICS or what == SUMS_OF_DELTAS
+
+
+@by_type_inlined
+def _columns_share(t, region, s, plan, buffers, order):
+    """A region by columns, for thread t, and True; False for any other region."""
+    return _by_columns if uses(plan, "batch_norm") else _no_columns
+
+
 @kernel
 def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper, step):
     """All regions of all steps, together with whoever else does so: thread t's shares, and any that nobody takes."""
     plan, buffers, X, targets, order = unowned(plan), unowned(buffers), unowned(X), unowned(targets), unowned(order)
-    n_shares, n_regions = plan.shares.shape[1] - 1, 2 * rates.shape[0] + 1
+    n_shares, in_step = plan.shares.shape[1] - 1, _regions_of_step(plan)
+    n_regions = in_step * rates.shape[0] + 1
     region = region_under_way(plan.crew, n_shares)
     while region < n_regions:
         for i in range(n_shares):
             share = (t + i) % n_shares
             if take_share(plan.crew, region, share):
-                if region & 1:
-                    _rows_share(share, region >> 1, losses, plan, buffers, X, targets, order, hyper, step)
-                else:
-                    _tiles_share(share, region >> 1, losses, plan, buffers, X, targets, order, rates, hyper, step)
+                s, here = region // in_step, region % in_step
+                if here == 1 and share == 0 and s > 0:
+                    _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+                if here == 0:
+                    _tiles_share(share, s, losses, plan, buffers, X, targets, order, rates, hyper, step)
+                elif not _columns_share(share, here, s, plan, buffers, order):
+                    _rows_share(share, here, s, plan, buffers, X, targets, order, hyper, step)
                 finish_share(plan.crew)
         meet(plan.crew, region, n_shares)
         region += 1

@@ -6,12 +6,12 @@ from fastbp.kernels.reference._views import gathered, panels, rows
 
 
 @np.errstate(all="ignore")
-def gemm(C, ldc, A, lda, index, B, panel_rows, init, floor, m, n, K, *, lanes=None):
+def gemm(C, ldc, A, lda, index, B, panel_rows, init, ld_init, floor, m, n, K, *, lanes=None):
     """C = floor(init + A[index] B): with init = b and floor = 0 a layer with relu, Z = A W + b, A = max(Z, 0)."""
     A = gathered(A, lda, index[:m], K)
     for column, panel in panels(B, panel_rows, K, n, lanes):
         width = panel.shape[1]
-        Z = init[column : column + width] + A @ panel
+        Z = rows(init[column:], ld_init, m, width) + A @ panel
         rows(C[column:], ldc, m, width)[:] = np.where(Z < floor, floor, Z)  # so that NaN stays
 
 

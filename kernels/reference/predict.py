@@ -5,7 +5,8 @@ import numpy as np
 from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
 from fastbp.kernels.reference._views import rows
 from fastbp.kernels.reference.activations import output_forward
-from fastbp.kernels.reference.step import forward_rows, loss_backward, outputs
+from fastbp.kernels.reference.operations import outputs
+from fastbp.kernels.reference.step import first_layer, forward_rows, loss_backward
 
 
 def copy_outputs(out, lo, hi, plan, buffers):
@@ -23,7 +24,7 @@ def predict_rows(out, plan, buffers, X, order, *, n_threads=1):
     batch, n = plan.header[BATCH], plan.table[plan.header[N_LAYERS] - 1, FAN_OUT]
     for start in range(0, len(order), batch):
         here = order[start : start + batch]
-        forward_rows(0, 0, 0, len(here), plan, buffers, X, here, None)
+        forward_rows(first_layer(plan), plan.header[N_LAYERS], 0, 0, len(here), plan, buffers, X, here, None)
         copy_outputs(out[start * n :], 0, len(here), plan, buffers)
 
 
@@ -32,7 +33,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order, *, n_threads=1):
     batch = plan.header[BATCH]
     for start in range(0, len(order), batch):
         here = order[start : start + batch]
-        forward_rows(0, 0, 0, len(here), plan, buffers, X, here, None)
+        forward_rows(first_layer(plan), plan.header[N_LAYERS], 0, 0, len(here), plan, buffers, X, here, None)
         loss_backward(0, 0, len(here), 1.0, plan, buffers, targets, here)
         losses[start : start + len(here)] = buffers.row_loss[: len(here)]
 

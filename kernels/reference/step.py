@@ -7,7 +7,8 @@ gradient   dW_l = A_{l-1}^T delta_l,  db_l = sum over the batch of delta_l
 update     W_l -= rate dW_l, or as the optimizer has it
 
 The mean over the batch is in delta_L already, so dW and db need no division. The functions below are the parts of
-a step, in this order; ``training.py`` is the loop over batches. The compiled kernels share their work out by
+a step, in this order; gradient and update stand in ``update.py``, what is no dense layer in ``operations.py``, and
+``training.py`` is the loop over batches. The compiled kernels share their work out by
 rows of the batch and by tiles of W, and so do the twins: a tile of dW_l needs only some columns of A_{l-1} and delta_l.
 
 Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.kernels.layout`` defines them. lo .. hi
@@ -19,28 +20,28 @@ import numpy as np
 
 from fastbp.kernels.layout import (
     ACTIVATION,
-    ADAM,
-    BETA_1,
+    ADDS,
+    ADDS_TO_INPUT,
     BIAS,
-    COLUMN,
+    BOTTOM,
     CONVENTION,
     DELTAS,
+    DENSE,
     FAN_IN,
     FAN_OUT,
+    FIRST,
     GATHERED,
     GATHERED_LD,
     GRADIENT,
-    HI,
+    INPUT,
+    INPUT_ASKS,
+    KIND,
     LANES,
-    LAYER,
-    LO,
+    LAST,
     LOSS,
     LOSS_CONVENTION,
     N_LAYERS,
     N_NORMS,
-    N_PARAMETERS,
-    NESTEROV,
-    NORM,
     NORMS,
     OPTIMIZER,
     OUT,
@@ -50,21 +51,15 @@ from fastbp.kernels.layout import (
     POISSON,
     RELU,
     SCIKIT_LEARN,
-    SCRATCH,
-    SCRATCH_STRIDE,
-    SECOND_SLOT,
-    SHARD,
-    SHARDS,
     SIGMOID_CROSS_ENTROPY,
     SOFTMAX,
     SOFTMAX_CROSS_ENTROPY,
-    TILE_ROWS,
+    TOP,
     TRANSPOSED,
     TRANSPOSED_ROWS,
     WEIGHTS,
-    WIDTH,
+    WITH_LOSS,
     ZEROS,
-    padded,
 )
 from fastbp.kernels.reference._views import rows
 from fastbp.kernels.reference.activations import (
@@ -73,22 +68,18 @@ from fastbp.kernels.reference.activations import (
     output_forward,
     softmax_backward,
 )
-from fastbp.kernels.reference.gemm import column_sums, gemm, gemm_transposed
+from fastbp.kernels.reference.gemm import gemm
 from fastbp.kernels.reference.losses import poisson
-from fastbp.kernels.reference.optimizers import adam, sgd
+from fastbp.kernels.reference.operations import (
+    other_backward,
+    other_forward,
+    output_place,
+    outputs,
+)
 from fastbp.kernels.reference.output_losses import output_loss
 from fastbp.kernels.reference.soft_targets import sigmoid_loss, softmax_loss
-from fastbp.kernels.reference.sparse import csr_forward, csr_gradient, row_values, sort_entries
-from fastbp.kernels.reference.tiles import add_squares, gather_rows, transpose_tile
-
-WHOLE, SUMS = -1, -2  # what ``tiles_step`` does, beside the number of a shard
-
-
-def outputs(layer, slot, plan):
-    """Where the outputs of a layer start in ``work``; those of the first layer have two places with owners."""
-    start = plan.table[layer, OUT]
-    return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
-
+from fastbp.kernels.reference.sparse import csr_forward, row_values
+from fastbp.kernels.reference.tiles import gather_rows
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Forward
@@ -100,25 +91,42 @@ def layer_forward(layer, slot, lo, hi, first, count, plan, buffers, X, order):
     ld = row[OUT_LD]
     Z = work[outputs(layer, slot, plan) + lo * ld + first :]
     W, b = parameters[row[WEIGHTS] + first * row[PANEL_ROWS] :], parameters[row[BIAS] + first :]
-    if layer == 0 and plan.header[GATHERED]:
-        A, lda, index = work[plan.header[GATHERED] :], plan.header[GATHERED_LD], plan.rows[lo:hi]
-    elif layer == 0:
+    reads_X = row[INPUT] < 0
+    if reads_X and not plan.header[GATHERED]:
         A, lda, index = row_values(X), row[FAN_IN], order
     else:
-        A, lda, index = work[outputs(layer - 1, slot, plan) :], plan.table[layer - 1, OUT_LD], plan.rows[lo:hi]
+        start, lda = output_place(row[INPUT], slot, plan)
+        A, index = work[start:], plan.rows[lo:hi]
     floor, lanes = 0.0 if row[ACTIVATION] == RELU else -np.inf, plan.header[LANES]
-    if layer == 0 and csr_forward(Z, ld, X, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, lanes=lanes):
+    if reads_X and csr_forward(Z, ld, X, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, lanes=lanes):
         return
-    gemm(Z, ld, A, lda, index, W, row[PANEL_ROWS], b, floor, hi - lo, count, row[FAN_IN], lanes=lanes)
+    gemm(Z, ld, A, lda, index, W, row[PANEL_ROWS], b, 0, floor, hi - lo, count, row[FAN_IN], lanes=lanes)
 
 
-def forward_rows(first, slot, lo, hi, plan, buffers, X, order, step):
-    """A_l = f_l(Z_l), layer after layer from ``first``; the output activation is left to the loss."""
-    n_layers = plan.header[N_LAYERS]
-    for layer in range(first, n_layers):
+def operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step):
+    """A layer's output for rows lo .. hi, before its activation: Z = A W + b, or what else the layer does."""
+    if plan.table[layer, KIND] == DENSE:
+        layer_forward(layer, slot, lo, hi, 0, plan.table[layer, FAN_OUT], plan, buffers, X, order)
+    else:
+        other_forward(layer, slot, lo, hi, plan, buffers, order, step)
+
+
+def first_layer(plan):
+    """Layer that a share of rows starts from: 1 with owners, -1 where the rows of X are copied, otherwise 0."""
+    if plan.header[OWNERS]:
+        return 1
+    return -1 if plan.header[GATHERED] else 0
+
+
+def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
+    """A_l = f_l(Z_l), layers first .. last; the output activation is the loss's. Layer -1 is the copy of rows of X."""
+    if first < 0:
+        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
+        gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order, hi - lo, n)
+    for layer in range(max(first, 0), last):
         row = plan.table[layer]
-        layer_forward(layer, slot, lo, hi, 0, row[FAN_OUT], plan, buffers, X, order)
-        if layer < n_layers - 1:
+        operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step)
+        if layer < plan.header[N_LAYERS] - 1:
             start, ld = outputs(layer, slot, plan), row[OUT_LD]
             activation_forward(buffers.work[start + lo * ld : start + hi * ld], row[ACTIVATION])
 
@@ -163,121 +171,56 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
             activation_backward(delta, Z, activation)
 
 
-def layer_backward(layer, slot, lo, hi, plan, buffers):
-    """delta_{l-1} = (delta_l W_l^T) f'(Z_{l-1}) for rows lo .. hi."""
-    row, below, work, header = plan.table[layer], plan.table[layer - 1], buffers.work, plan.header
-    ld, fan_in, fan_out = below[OUT_LD], row[FAN_IN], row[FAN_OUT]
-    start, above = header[DELTAS] + below[OUT], work[header[DELTAS] + row[OUT] :]
+def layer_backward(layer, lo, hi, adds, plan, buffers):
+    """dL / dA_{l-1} = delta_l W_l^T for rows lo .. hi, or that is added where ``adds``."""
+    row, work, header = plan.table[layer], buffers.work, plan.header
+    below, fan_in, fan_out = plan.table[row[INPUT]], row[FAN_IN], row[FAN_OUT]
+    ld, start, above = below[OUT_LD], header[DELTAS] + below[OUT], work[header[DELTAS] + row[OUT] :]
     delta = work[start + lo * ld : start + hi * ld]
-    W_T, zeros = work[row[TRANSPOSED] :], work[header[ZEROS] :]
+    W_T = work[row[TRANSPOSED] :]
+    initial, ld_initial = (delta, ld) if adds else (work[header[ZEROS] :], 0)
     gemm(
-        delta, ld, above, row[OUT_LD], plan.rows[lo:hi], W_T, row[TRANSPOSED_ROWS], zeros, -np.inf, hi - lo, fan_in,
-        fan_out, lanes=header[LANES],
+        delta, ld, above, row[OUT_LD], plan.rows[lo:hi], W_T, row[TRANSPOSED_ROWS], initial, ld_initial, -np.inf,
+        hi - lo, fan_in, fan_out, lanes=header[LANES],
     )  # fmt: skip
-    start = outputs(layer - 1, slot, plan)
-    activation_backward(delta, work[start + lo * ld : start + hi * ld], below[ACTIVATION])
 
 
-def rows_step(slot, lo, hi, scale, plan, buffers, X, targets, order, step):
-    """Forward, loss and deltas for rows lo .. hi of the workspace, which are the rows ``order`` of X."""
-    if plan.header[GATHERED]:
-        ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
-        gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order, hi - lo, n)
-    forward_rows(1 if plan.header[OWNERS] else 0, slot, lo, hi, plan, buffers, X, order, step)
-    loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
-    for layer in range(plan.header[N_LAYERS] - 1, 0, -1):
-        layer_backward(layer, slot, lo, hi, plan, buffers)
+def finish_delta(layer, slot, lo, hi, plan, buffers):
+    """delta_l = dL / dA_l f'(Z_l) in place for rows lo .. hi."""
+    row, work = plan.table[layer], buffers.work
+    ld, start, delta = row[OUT_LD], outputs(layer, slot, plan), plan.header[DELTAS] + row[OUT]
+    activation_backward(
+        work[delta + lo * ld : delta + hi * ld], work[start + lo * ld : start + hi * ld], row[ACTIVATION]
+    )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Gradient and update
+def operation_backward(layer, slot, lo, hi, plan, buffers, order, step):
+    """Hand on the delta of a layer for rows lo .. hi to what it was fed by."""
+    bits = plan.table[layer, ADDS]
+    if plan.table[layer, KIND] != DENSE:
+        other_backward(layer, slot, lo, hi, plan, buffers, order, step)
+    elif bits & INPUT_ASKS:
+        layer_backward(layer, lo, hi, (bits & ADDS_TO_INPUT) > 0, plan, buffers)
 
 
-def tile_place(item, plan):
-    """Start and size, in what is laid out as ``parameters``, of a tile of W or (LO is -1) of a panel of the bias."""
-    row, width = plan.table[item[LAYER]], item[WIDTH]
-    if item[LO] < 0:
-        return row[BIAS] + item[COLUMN], width
-    return row[WEIGHTS] + item[COLUMN] * row[PANEL_ROWS] + item[LO] * width, (item[HI] - item[LO]) * width
+def rows_region(region, plan):
+    """What a region does for its rows: layers from, to; whether the loss; deltas handed on by layers from, down to."""
+    if plan.regions is None:
+        n_layers = plan.header[N_LAYERS]
+        return first_layer(plan), n_layers, True, n_layers - 1, 0
+    what = plan.regions[region]
+    return what[FIRST], what[LAST], what[WITH_LOSS] > 0, what[TOP], what[BOTTOM]
 
 
-def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
-    """G = rows LO .. HI and WIDTH columns from COLUMN of dW_l = A_{l-1}^T delta_l; or of db_l = 1^T delta_l.
-
-    Over rows lo .. hi. A sparse X has been sorted for thread t.
-    """
-    header, work, layer, first = plan.header, buffers.work, item[LAYER], item[LO]
-    row, m, n_rows = plan.table[layer], item[HI] - first, hi - lo
-    ldd, width = row[OUT_LD], item[WIDTH]
-    delta = work[header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN] :]
-    zeros, none = work[header[ZEROS] :], -np.inf
-    if first < 0:
-        column_sums(G, delta, ldd, width, n_rows)
-    elif layer > 0 or header[GATHERED]:
-        start, lda = header[GATHERED], header[GATHERED_LD]
-        if layer > 0:
-            start, lda = outputs(layer - 1, slot, plan), plan.table[layer - 1, OUT_LD]
-        gemm_transposed(G, work[start + lo * lda + first :], lda, None, delta, ldd, width, zeros, none, m, n_rows)
-    elif not csr_gradient(t, G, X, first, m, delta, ldd, width, plan.rows, none):
-        gemm_transposed(G, row_values(X)[first:], row[FAN_IN], order, delta, ldd, width, zeros, none, m, n_rows)
-
-
-def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
-    """The optimizer on one tile, and the transposed copy of W that the next deltas read.
-
-    scikit-learn's penalty is on W alone, not on b, and is reported with the loss: |W|^2 before the update.
-    """
-    header, row = plan.header, plan.table[item[LAYER]]
-    lo, hi, width = item[LO], item[HI], item[WIDTH]
-    start, size = tile_place(item, plan)
-    w, m = buffers.parameters[start : start + size], buffers.moments[start : start + size]
-    v = buffers.moments[header[N_PARAMETERS] :][start : start + size]
-    g = G[:size]
-    if header[OPTIMIZER] == GRADIENT:
-        m[:] = g
-        return
-    if header[CONVENTION] == SCIKIT_LEARN:
-        if lo < 0:
-            l2 = 0.0
-        elif l2 != 0.0:
-            norms = buffers.work[row[NORM] + lo // TILE_ROWS * padded(row[FAN_OUT]) + item[COLUMN] :]
-            add_squares(norms, w, width, hi - lo)
-    if header[OPTIMIZER] == ADAM:
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
-    if item[LAYER] > 0 and lo >= 0:
-        W_T = buffers.work[row[TRANSPOSED] :]
-        transpose_tile(
-            W_T, row[TRANSPOSED_ROWS], w, lo, hi, row[FAN_IN], item[COLUMN], width, lanes=header[LANES]
-        )  # fmt: skip
-
-
-def sum_of_shards(item, G, n_shards, plan, buffers):
-    """G = the sum of all shards' gradients of a tile, in the order of the shards."""
-    start, size = tile_place(item, plan)
-    parts = buffers.work[plan.header[SHARDS] :][: n_shards * plan.header[N_PARAMETERS]].reshape(n_shards, -1)
-    G[:size] = parts[:, start : start + size].sum(axis=0)
-
-
-def tiles_step(t, what, slot, lo, hi, rate, correction, l2, plan, buffers, X, order, hyper):
-    """Gradient and update of every tile in the share of thread t (WHOLE); with shards apart.
-
-    Then ``what`` is the number of the shard whose gradients go to their place, or SUMS for the update from their sums.
-    """
-    header, work = plan.header, buffers.work
-    G = work[header[SCRATCH] + t * header[SCRATCH_STRIDE] :][: header[SCRATCH_STRIDE]]
-    if what != SUMS:
-        sort_entries(t, X, order)
-    for item in plan.items if what >= 0 else plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
-        if what == SUMS:
-            sum_of_shards(item, G, -(-(hi - lo) // header[SHARD]), plan, buffers)
-        else:
-            if what >= 0:
-                G = work[header[SHARDS] + what * header[N_PARAMETERS] + tile_place(item, plan)[0] :]
-            tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t)
-        if what < 0:
-            tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
+def rows_step(region, slot, lo, hi, scale, plan, buffers, X, targets, order, step):
+    """Forward, loss and deltas for rows lo .. hi of the workspace, or what of them belongs to a region."""
+    first, last, with_loss, top, bottom = rows_region(region, plan)
+    forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step)
+    if with_loss:
+        loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
+    for layer in range(top, bottom, -1):
+        operation_backward(layer, slot, lo, hi, plan, buffers, order, step)
+        finish_delta(layer - 1, slot, lo, hi, plan, buffers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,25 +4,21 @@ from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
     CONVENTION,
+    FIRST,
     L2,
     OPTIMIZER,
     OWNERS,
+    ROWS,
     SCIKIT_LEARN,
     SHARD,
+    STATISTICS,
+    SUMS_OF_DELTAS,
+    WHAT,
 )
+from fastbp.kernels.reference.operations import statistics_share, sums_share
 from fastbp.kernels.reference.optimizers import step_scalars
-from fastbp.kernels.reference.step import (
-    SUMS,
-    WHOLE,
-    batch_loss,
-    batch_weight,
-    owned_forward,
-    rows_step,
-    sum_of_losses,
-    tile_place,
-    tile_update,
-    tiles_step,
-)
+from fastbp.kernels.reference.step import batch_loss, batch_weight, owned_forward, rows_step, sum_of_losses
+from fastbp.kernels.reference.update import SUMS, WHOLE, tile_place, tile_update, tiles_step
 
 
 def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *, n_threads=1):
@@ -43,11 +39,18 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
         size = header[SHARD]
         for k in range(-(-n_rows // size) if size else 0):
             here = now[k * size : (k + 1) * size]
-            rows_step(slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here, step + s)
+            rows_step(1, slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here, step + s)
             buffers.row_loss[len(threads) * size + k] = sum_of_losses(0, len(here), buffers)
             tiles_step(0, k, slot, 0, len(here), 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
-        if not size:
-            rows_step(slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now, step + s)
+        for region in range(1, 2 if plan.regions is None else len(plan.regions)) if not size else ():
+            what, layer = (ROWS, 0) if plan.regions is None else plan.regions[region, [WHAT, FIRST]]
+            if what == ROWS:
+                rows_step(region, slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now, step + s)
+            for t in threads:
+                if what == STATISTICS:
+                    statistics_share(t, layer, slot, n_rows, plan, buffers)
+                elif what == SUMS_OF_DELTAS:
+                    sums_share(t, layer, slot, n_rows, plan, buffers)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2

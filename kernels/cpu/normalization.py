@@ -1,0 +1,249 @@
+"""Batch norm, by columns of a batch, and layer norm, by rows: x^ = (x - mean) / sqrt(variance + epsilon).
+
+Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015;
+Ba et al., "Layer Normalization", 2016. Variances are those of the batch or the row, in a second pass over it: the mean
+of squares less the square of the mean loses all digits where the mean is large. x^ is computed anew where it is needed:
+that takes two operations an element, and a copy of it would have to be written and read.
+
+Matrices have row i at X + i ldx; their padding is left as it is, except where a function says otherwise.
+"""
+
+import numpy as np
+
+from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
+from fastbp.kernels.cpu.simd import fma, window
+from fastbp.kernels.layout import GROUP
+
+
+@kernel
+def column_statistics(mean, inverse_deviation, running_mean, running_variance, X, ldx, m, n, epsilon, momentum):
+    """mean and 1 / sqrt(variance + epsilon) of n columns over m rows, and the running statistics of a prediction.
+
+    running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it.
+
+    Parameters
+    ----------
+    mean, inverse_deviation : 1-D array of real, at least n
+        Overwritten.
+    running_mean, running_variance : 1-D array of real, at least n
+        Updated; left as they are where ``momentum`` is 0 or there is one row.
+    X : 1-D array of real
+    ldx, m, n : int
+    epsilon, momentum : float
+    """
+    real = X.dtype.type
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / m)
+    average, variance = window(mean, 0, n), window(inverse_deviation, 0, n)
+    for q in range(n):
+        average[q] = zero
+        variance[q] = zero
+    for i in range(m):
+        x = window(X, i * ldx, n)
+        for q in range(n):
+            average[q] = average[q] + x[q]
+    for q in range(n):
+        average[q] = average[q] * share
+    for i in range(m):
+        x = window(X, i * ldx, n)
+        for q in range(n):
+            difference = x[q] - average[q]
+            variance[q] = fma(difference, difference, variance[q])
+    if momentum > 0.0 and m > 1:
+        part, unbiased = real(momentum), real(1.0 / (m - 1))
+        first, second = window(running_mean, 0, n), window(running_variance, 0, n)
+        for q in range(n):
+            first[q] = fma(part, average[q] - first[q], first[q])
+            second[q] = fma(part, variance[q] * unbiased - second[q], second[q])
+    for q in range(n):
+        variance[q] = one / np.sqrt(fma(variance[q], share, epsilon))
+
+
+@kernel
+def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, n):
+    """Y = gamma x^ + beta with the batch's statistics.
+
+    Parameters
+    ----------
+    Y, X : 1-D array of real
+    ldy, ldx : int
+    mean, inverse_deviation, gamma, beta : 1-D array of real, at least n
+    m, n : int
+    """
+    mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
+    gamma, beta = window(gamma, 0, n), window(beta, 0, n)
+    for i in range(m):
+        y, x = window(Y, i * ldy, n), window(X, i * ldx, n)
+        for q in range(n):
+            y[q] = fma((x[q] - mean[q]) * inverse_deviation[q], gamma[q], beta[q])
+
+
+@kernel
+def batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsilon):
+    """The same with the running mean and variance.
+
+    1 / sqrt(variance + epsilon) is computed for each element: a place to keep it would be one more for each thread.
+    """
+    real = Y.dtype.type
+    one, epsilon = real(1), real(epsilon)
+    mean, variance = window(mean, 0, n), window(variance, 0, n)
+    gamma, beta = window(gamma, 0, n), window(beta, 0, n)
+    for i in range(m):
+        y, x = window(Y, i * ldy, n), window(X, i * ldx, n)
+        for q in range(n):
+            y[q] = fma((x[q] - mean[q]) * (one / np.sqrt(variance[q] + epsilon)), gamma[q], beta[q])
+
+
+@kernel
+def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
+    """dbeta = sum of dY and dgamma = sum of dY x^ over m rows, for n columns, and both divided by m.
+
+    Parameters
+    ----------
+    d_beta, d_gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+        Overwritten.
+    D, X : 1-D array of real
+        dY, and the batch norm's input.
+    ldd, ldx : int
+    mean, inverse_deviation : 1-D array of real, at least n
+    m, n : int
+    """
+    real = D.dtype.type
+    zero, share = real(0), real(1.0 / m)
+    beta, gamma = window(d_beta, 0, n), window(d_gamma, 0, n)
+    mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
+    for q in range(n):
+        beta[q] = zero
+        gamma[q] = zero
+    for i in range(m):
+        d, x = window(D, i * ldd, n), window(X, i * ldx, n)
+        for q in range(n):
+            beta[q] = beta[q] + d[q]
+            gamma[q] = fma(d[q], (x[q] - mean[q]) * inverse_deviation[q], gamma[q])
+    mean_beta, mean_gamma = window(mean_d_beta, 0, n), window(mean_d_gamma, 0, n)
+    for q in range(n):
+        mean_beta[q] = beta[q] * share
+        mean_gamma[q] = gamma[q] * share
+
+
+@kernel
+def batch_norm_backward(
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, m, n, adds
+):
+    """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^), or dX += that where ``adds``.
+
+    The means are over the batch, from :func:`batch_norm_sums`.
+
+    Parameters
+    ----------
+    dX, D, X : 1-D array of real
+    lddx, ldd, ldx : int
+    mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+    m, n : int
+    adds : bool
+    """
+    mean, inverse_deviation, gamma = window(mean, 0, n), window(inverse_deviation, 0, n), window(gamma, 0, n)
+    mean_beta, mean_gamma = window(mean_d_beta, 0, n), window(mean_d_gamma, 0, n)
+    for i in range(m):
+        out, d, x = window(dX, i * lddx, n), window(D, i * ldd, n), window(X, i * ldx, n)
+        if adds:
+            for q in range(n):
+                normal = (x[q] - mean[q]) * inverse_deviation[q]
+                rest = fma(-normal, mean_gamma[q], d[q] - mean_beta[q])
+                out[q] = fma(gamma[q] * inverse_deviation[q], rest, out[q])
+        else:
+            for q in range(n):
+                normal = (x[q] - mean[q]) * inverse_deviation[q]
+                out[q] = gamma[q] * inverse_deviation[q] * fma(-normal, mean_gamma[q], d[q] - mean_beta[q])
+
+
+@kernel
+def layer_norm_forward(Y, ldy, X, ldx, stats, gamma, beta, m, n, epsilon):
+    """Y = gamma x^ + beta with the statistics of each row.
+
+    Parameters
+    ----------
+    Y, X : 1-D array of real
+        Both with rows at least n rounded up to 16 apart; X's padding up to there becomes 0, Y's is overwritten.
+    ldy, ldx : int
+    stats : 1-D array of real, at least 2 m
+        Mean and 1 / sqrt(variance + epsilon) of row i at stats + 2 i; overwritten.
+    gamma, beta : 1-D array of real, at least n
+    m, n : int
+    epsilon : float
+    """
+    real = Y.dtype.type
+    zero, one, share, epsilon = real(0), real(1), real(1.0 / n), real(epsilon)
+    groups = (n + GROUP - 1) // GROUP
+    gamma, beta = window(gamma, 0, n), window(beta, 0, n)
+    for i in range(m):
+        x, y = window(X, i * ldx, groups * GROUP), window(Y, i * ldy, groups * GROUP)
+        fill_group(x, n, zero)
+        mean = group_sum(x, groups) * share
+        for q in range(groups * GROUP):
+            y[q] = x[q] - mean
+        fill_group(y, n, zero)
+        inverse = one / np.sqrt(fma(group_dot(y, y, groups), share, epsilon))
+        stats[2 * i] = mean
+        stats[2 * i + 1] = inverse
+        y = window(Y, i * ldy, n)
+        for q in range(n):
+            y[q] = fma(y[q] * inverse, gamma[q], beta[q])
+
+
+@kernel
+def layer_norm_backward(dX, lddx, D, ldd, X, ldx, stats, gamma, m, n, adds):
+    """dX = (g - mean of g - x^ mean of g x^) / deviation with g = gamma dY, or dX += that where ``adds``.
+
+    The means are over the row.
+
+    Parameters
+    ----------
+    dX, D, X : 1-D array of real
+        The padding of D is 0, that of X finite.
+    lddx, ldd, ldx : int
+    stats : 1-D array of real
+        From :func:`layer_norm_forward`.
+    gamma : 1-D array of real, at least n rounded up to 16
+    m, n : int
+    adds : bool
+    """
+    real = D.dtype.type
+    share, groups = real(1.0 / n), (n + GROUP - 1) // GROUP
+    for i in range(m):
+        mean, inverse = stats[2 * i], stats[2 * i + 1]
+        whole_d, whole_x = window(D, i * ldd, groups * GROUP), window(X, i * ldx, groups * GROUP)
+        mean_g = group_dot(whole_d, gamma, groups) * share
+        # of g (x - mean): its sum is that of the products with the differences, without cancelling
+        mean_gx = group_triple(whole_d, gamma, whole_x, mean, groups) * inverse * share
+        out, d, x, factors = window(dX, i * lddx, n), window(D, i * ldd, n), window(X, i * ldx, n), window(gamma, 0, n)
+        if adds:
+            for q in range(n):
+                rest = fma(-(x[q] - mean) * inverse, mean_gx, fma(d[q], factors[q], -mean_g))
+                out[q] = fma(inverse, rest, out[q])
+        else:
+            for q in range(n):
+                out[q] = inverse * fma(-(x[q] - mean) * inverse, mean_gx, fma(d[q], factors[q], -mean_g))
+
+
+@kernel
+def layer_norm_gamma(g, D, ldd, X, ldx, stats, width, K):
+    """g[j] = sum over k < K of D[k, j] x^[k, j] for j < width: the gradient of gamma.
+
+    Parameters
+    ----------
+    g : 1-D array of real
+        Overwritten.
+    D, X : 1-D array of real
+    ldd, ldx : int
+    stats : 1-D array of real
+        From :func:`layer_norm_forward`.
+    width, K : int
+    """
+    g, zero = window(g, 0, width), g.dtype.type(0)
+    for j in range(width):
+        g[j] = zero
+    for k in range(K):
+        d, x, mean, inverse = window(D, k * ldd, width), window(X, k * ldx, width), stats[2 * k], stats[2 * k + 1]
+        for j in range(width):
+            g[j] = fma(d[j], (x[j] - mean) * inverse, g[j])

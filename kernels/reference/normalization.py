@@ -1,0 +1,80 @@
+"""Batch norm, by columns of a batch, and layer norm, by rows: x^ = (x - mean) / sqrt(variance + epsilon)."""
+
+import numpy as np
+
+from fastbp.kernels.layout import padded
+from fastbp.kernels.reference._views import rows
+
+
+@np.errstate(all="ignore")
+def column_statistics(mean, inverse_deviation, running_mean, running_variance, X, ldx, m, n, epsilon, momentum):
+    """Mean and 1 / sqrt(variance + epsilon) by column; running += momentum (new - running), the variance unbiased."""
+    X = rows(X, ldx, m, n)
+    mean[:n] = X.mean(axis=0)
+    squares = ((X - mean[:n]) ** 2).sum(axis=0)
+    if momentum > 0 and m > 1:
+        running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
+        running_variance[:n] += momentum * (squares / (m - 1) - running_variance[:n])
+    inverse_deviation[:n] = 1 / np.sqrt(squares / m + epsilon)
+
+
+@np.errstate(all="ignore")
+def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, n):
+    """Y = gamma x^ + beta with the batch's statistics."""
+    normal = (rows(X, ldx, m, n) - mean[:n]) * inverse_deviation[:n]
+    rows(Y, ldy, m, n)[:] = gamma[:n] * normal + beta[:n]
+
+
+@np.errstate(all="ignore")
+def batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsilon):
+    """Y = gamma x^ + beta with the running statistics."""
+    normal = (rows(X, ldx, m, n) - mean[:n]) / np.sqrt(variance[:n] + Y.dtype.type(epsilon))
+    rows(Y, ldy, m, n)[:] = gamma[:n] * normal + beta[:n]
+
+
+@np.errstate(all="ignore")
+def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
+    """dbeta = sum of dY, dgamma = sum of dY x^, and both divided by the number of rows."""
+    D, X = rows(D, ldd, m, n), rows(X, ldx, m, n)
+    d_beta[:n] = D.sum(axis=0)
+    d_gamma[:n] = (D * ((X - mean[:n]) * inverse_deviation[:n])).sum(axis=0)
+    mean_d_beta[:n], mean_d_gamma[:n] = d_beta[:n] / int(m), d_gamma[:n] / int(m)
+
+
+@np.errstate(all="ignore")
+def batch_norm_backward(
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, m, n, adds
+):
+    """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^): the statistics, too, depend on X."""
+    dX, D, X = rows(dX, lddx, m, n), rows(D, ldd, m, n), rows(X, ldx, m, n)
+    normal = (X - mean[:n]) * inverse_deviation[:n]
+    new = gamma[:n] * inverse_deviation[:n] * (D - mean_d_beta[:n] - normal * mean_d_gamma[:n])
+    dX[:] = dX + new if adds else new
+
+
+@np.errstate(all="ignore")
+def layer_norm_forward(Y, ldy, X, ldx, stats, gamma, beta, m, n, epsilon):
+    """Y = gamma x^ + beta with the statistics of each row."""
+    rows(X, ldx, m, padded(n))[:, n:] = 0
+    X, stats = rows(X, ldx, m, n), stats[: 2 * m].reshape(m, 2)
+    stats[:, 0] = X.mean(axis=1)
+    difference = X - stats[:, :1]
+    stats[:, 1] = 1 / np.sqrt((difference**2).mean(axis=1) + epsilon)
+    rows(Y, ldy, m, n)[:] = gamma[:n] * (difference * stats[:, 1:]) + beta[:n]
+
+
+@np.errstate(all="ignore")
+def layer_norm_backward(dX, lddx, D, ldd, X, ldx, stats, gamma, m, n, adds):
+    """dX = (g - mean of g - x^ mean of g x^) / deviation with g = gamma dY."""
+    dX, D, X, stats = rows(dX, lddx, m, n), rows(D, ldd, m, n), rows(X, ldx, m, n), stats[: 2 * m].reshape(m, 2)
+    normal, g = (X - stats[:, :1]) * stats[:, 1:], gamma[:n] * D
+    mean_gx = (g * normal).mean(axis=1, keepdims=True)
+    new = stats[:, 1:] * (g - g.mean(axis=1, keepdims=True) - normal * mean_gx)
+    dX[:] = dX + new if adds else new
+
+
+@np.errstate(all="ignore")
+def layer_norm_gamma(g, D, ldd, X, ldx, stats, width, K):
+    """g = sum over the rows of dY x^."""
+    D, X, stats = rows(D, ldd, K, width), rows(X, ldx, K, width), stats[: 2 * K].reshape(K, 2)
+    g[:width] = (D * ((X - stats[:, :1]) * stats[:, 1:])).sum(axis=0)

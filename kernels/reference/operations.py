@@ -1,0 +1,255 @@
+"""What a network has besides dense layers: normalisations, dropout, skip connections.
+
+Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; lo .. hi are rows of the
+workspace and ``order`` has the rows of X that go through them.
+"""
+
+from fastbp.kernels.layout import (
+    ADD,
+    ADDS,
+    ADDS_TO_INPUT,
+    ADDS_TO_SOURCE,
+    BATCH_NORM,
+    BIAS,
+    COLUMN,
+    CONSTANT,
+    CONSTANT_2,
+    D_BETA,
+    D_GAMMA,
+    DELTAS,
+    DROPOUT,
+    FAN_OUT,
+    GATHERED,
+    GATHERED_LD,
+    GRADIENT,
+    GROUP,
+    INPUT,
+    INPUT_ASKS,
+    INVERSE_DEVIATION,
+    KIND,
+    LAYER,
+    LAYER_NORM,
+    LO,
+    MEAN,
+    MEAN_D_BETA,
+    MEAN_D_GAMMA,
+    OPTIMIZER,
+    OUT,
+    OUT_LD,
+    RUNNING,
+    SECOND_SLOT,
+    SEED,
+    SOURCE,
+    SOURCE_ASKS,
+    STATS,
+    WEIGHTS,
+    WIDTH,
+    padded,
+)
+from fastbp.kernels.reference.dropout import dropout_rows
+from fastbp.kernels.reference.normalization import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+    batch_norm_sums,
+    column_statistics,
+    layer_norm_backward,
+    layer_norm_forward,
+    layer_norm_gamma,
+)
+from fastbp.kernels.reference.residual import add_rows, hand_on_rows
+
+
+def outputs(layer, slot, plan):
+    """Where the outputs of a layer start in ``work``; those of the first layer have two places with owners."""
+    start = plan.table[layer, OUT]
+    return start + slot * plan.header[SECOND_SLOT] if layer == 0 else start
+
+
+def output_place(layer, slot, plan):
+    """The same, and the elements from one row to the next; layer -1 is the copy of a batch's rows of X."""
+    if layer < 0:
+        return plan.header[GATHERED], plan.header[GATHERED_LD]
+    return outputs(layer, slot, plan), plan.table[layer, OUT_LD]
+
+
+def padded_width(layer, plan):
+    """Columns of a layer, rounded up to whole groups."""
+    return padded(int(plan.table[layer, FAN_OUT]))
+
+
+def statistic(which, layer, plan, buffers):
+    """One of the arrays of a batch norm that stand at STATS."""
+    width = padded_width(layer, plan)
+    return buffers.work[plan.table[layer, STATS] + which * width :][:width]
+
+
+def running_statistic(which, layer, plan, buffers):
+    """The running mean (0) or variance (1) of a batch norm."""
+    width = padded_width(layer, plan)
+    return buffers.parameters[plan.table[layer, RUNNING] + which * width :][:width]
+
+
+def _real(bits):
+    """A float64 that the table holds."""
+    return float(bits.view("f8"))
+
+
+def _vectors(layer, plan, buffers):
+    """gamma and beta."""
+    row, width = plan.table[layer], padded_width(layer, plan)
+    return buffers.parameters[row[WEIGHTS] :][:width], buffers.parameters[row[BIAS] :][:width]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward
+
+
+def dropout_forward(layer, Y, ldy, A, lda, m, n, plan, order, step):
+    """Y = A mask / (1 - rate) in training, Y = A in a prediction (``step`` is None)."""
+    if step is None:
+        hand_on_rows(Y, ldy, A, lda, m, n, False)
+    else:
+        rate = _real(plan.table[layer, CONSTANT])
+        dropout_rows(Y, ldy, A, lda, order, m, n, rate, plan.header[SEED], step, layer, False)
+
+
+def normalize_by_columns(layer, Y, ldy, X, ldx, m, n, plan, buffers, step):
+    """Batch norm: by the batch's statistics in training, by the running ones in a prediction."""
+    gamma, beta = _vectors(layer, plan, buffers)
+    if step is None:
+        mean, variance = (running_statistic(which, layer, plan, buffers) for which in (0, 1))
+        epsilon = _real(plan.table[layer, CONSTANT])
+        batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsilon)
+    else:
+        mean, deviation = (statistic(which, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION))
+        batch_norm_forward(Y, ldy, X, ldx, mean, deviation, gamma, beta, m, n)
+
+
+def normalize_by_rows(layer, lo, Y, ldy, X, ldx, m, n, plan, buffers):
+    """Layer norm."""
+    gamma, beta = _vectors(layer, plan, buffers)
+    stats = buffers.work[plan.table[layer, STATS] + 2 * lo :]
+    layer_norm_forward(Y, ldy, X, ldx, stats, gamma, beta, m, n, _real(plan.table[layer, CONSTANT]))
+
+
+def add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers):
+    """Y = A + the other input of a skip connection."""
+    start, ldb = output_place(plan.table[layer, SOURCE], slot, plan)
+    add_rows(Y, ldy, A, lda, buffers.work[start + lo * ldb :], ldb, m, n)
+
+
+def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
+    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation."""
+    row, m = plan.table[layer], hi - lo
+    (start, lda), ldy, n, kind = output_place(row[INPUT], slot, plan), row[OUT_LD], row[FAN_OUT], row[KIND]
+    A, Y = buffers.work[start + lo * lda :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
+    if kind == DROPOUT:
+        dropout_forward(layer, Y, ldy, A, lda, m, n, plan, order, step)
+    elif kind == BATCH_NORM:
+        normalize_by_columns(layer, Y, ldy, A, lda, m, n, plan, buffers, step)
+    elif kind == LAYER_NORM:
+        normalize_by_rows(layer, lo, Y, ldy, A, lda, m, n, plan, buffers)
+    elif kind == ADD:
+        add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Backward
+
+
+def dropout_backward(layer, dA, lda, D, ldd, m, n, plan, order, step, adds):
+    """dA = dY mask / (1 - rate)."""
+    rate = _real(plan.table[layer, CONSTANT])
+    dropout_rows(dA, lda, D, ldd, order, m, n, rate, plan.header[SEED], step, layer, adds)
+
+
+def columns_backward(layer, dX, lddx, D, ldd, X, ldx, m, n, plan, buffers, adds):
+    """Batch norm, after :func:`sums_share`."""
+    which = MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA
+    mean, deviation, mean_beta, mean_gamma = (statistic(one, layer, plan, buffers) for one in which)
+    gamma, _ = _vectors(layer, plan, buffers)
+    batch_norm_backward(dX, lddx, D, ldd, X, ldx, mean, deviation, gamma, mean_beta, mean_gamma, m, n, adds)
+
+
+def rows_backward(layer, lo, dX, lddx, D, ldd, X, ldx, m, n, plan, buffers, adds):
+    """Layer norm."""
+    gamma, _ = _vectors(layer, plan, buffers)
+    stats = buffers.work[plan.table[layer, STATS] + 2 * lo :]
+    layer_norm_backward(dX, lddx, D, ldd, X, ldx, stats, gamma, m, n, adds)
+
+
+def other_backward(layer, slot, lo, hi, plan, buffers, order, step):
+    """Hand on the delta of an operation that is no dense layer, for rows lo .. hi, to its inputs' dL / dA."""
+    row, m, work, deltas = plan.table[layer], hi - lo, buffers.work, plan.header[DELTAS]
+    ldd, n, kind, bits = row[OUT_LD], row[FAN_OUT], row[KIND], row[ADDS]
+    D = work[deltas + row[OUT] + lo * ldd :]
+    if kind == ADD and bits & SOURCE_ASKS:
+        other = plan.table[row[SOURCE]]
+        ld = other[OUT_LD]
+        hand_on_rows(work[deltas + other[OUT] + lo * ld :], ld, D, ldd, m, n, (bits & ADDS_TO_SOURCE) > 0)
+    if not bits & INPUT_ASKS:
+        return
+    below, adds = plan.table[row[INPUT]], (bits & ADDS_TO_INPUT) > 0
+    ld = below[OUT_LD]
+    dA, A = work[deltas + below[OUT] + lo * ld :], work[outputs(row[INPUT], slot, plan) + lo * ld :]
+    if kind == ADD:
+        hand_on_rows(dA, ld, D, ldd, m, n, adds)
+    elif kind == DROPOUT:
+        dropout_backward(layer, dA, ld, D, ldd, m, n, plan, order, step, adds)
+    elif kind == BATCH_NORM:
+        columns_backward(layer, dA, ld, D, ldd, A, ld, m, n, plan, buffers, adds)
+    elif kind == LAYER_NORM:
+        rows_backward(layer, lo, dA, ld, D, ldd, A, ld, m, n, plan, buffers, adds)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# By columns, and the gradients of gamma and beta
+
+
+def column_share(t, layer, plan):
+    """First column of thread t in a region by columns, and the one after its last: whole groups of them."""
+    n_threads, groups = plan.shares.shape[1] - 1, padded_width(layer, plan) // GROUP
+    return t * groups // n_threads * GROUP, min((t + 1) * groups // n_threads * GROUP, plan.table[layer, FAN_OUT])
+
+
+def statistics_share(t, layer, slot, n_rows, plan, buffers):
+    """Statistics of a batch norm for the columns of thread t, over all rows of the batch; the running ones follow."""
+    row = plan.table[layer]
+    (start, ldx), (first, last) = output_place(row[INPUT], slot, plan), column_share(t, layer, plan)
+    momentum = 0.0 if plan.header[OPTIMIZER] == GRADIENT else _real(row[CONSTANT_2])
+    places = [statistic(which, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION)]
+    places += [running_statistic(which, layer, plan, buffers) for which in (0, 1)]
+    X, epsilon = buffers.work[start + first :], _real(row[CONSTANT])
+    column_statistics(*(place[first:] for place in places), X, ldx, n_rows, last - first, epsilon, momentum)
+
+
+def sums_share(t, layer, slot, n_rows, plan, buffers):
+    """Sums of a batch norm's deltas for the columns of thread t, over all rows of the batch."""
+    row, work = plan.table[layer], buffers.work
+    (start, ldx), (first, last) = output_place(row[INPUT], slot, plan), column_share(t, layer, plan)
+    D, X = work[plan.header[DELTAS] + row[OUT] + first :], work[start + first :]
+    which = D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, MEAN, INVERSE_DEVIATION
+    *sums, mean, deviation = (statistic(one, layer, plan, buffers)[first:] for one in which)
+    batch_norm_sums(*sums, D, row[OUT_LD], X, ldx, mean, deviation, n_rows, last - first)
+
+
+def gradient_from_sums(item, G, plan, buffers):
+    """G = the sums that a batch norm's region has left, and True; False for an item of anything else."""
+    if plan.table[item[LAYER], KIND] != BATCH_NORM:
+        return False
+    sums = statistic(D_BETA if item[LO] == -1 else D_GAMMA, item[LAYER], plan, buffers)
+    G[: item[WIDTH]] = sums[item[COLUMN] :][: item[WIDTH]]
+    return True
+
+
+def gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):
+    """G = a layer norm's dgamma, and True; False for an item of anything else."""
+    row = plan.table[item[LAYER]]
+    if row[KIND] != LAYER_NORM or item[LO] != -2:
+        return False
+    (start, ldx), ldd, column = output_place(row[INPUT], slot, plan), row[OUT_LD], item[COLUMN]
+    D = buffers.work[plan.header[DELTAS] + row[OUT] + lo * ldd + column :]
+    X, stats = buffers.work[start + lo * ldx + column :], buffers.work[row[STATS] + 2 * lo :]
+    layer_norm_gamma(G, D, ldd, X, ldx, stats, item[WIDTH], hi - lo)
+    return True
