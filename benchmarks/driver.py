@@ -158,6 +158,8 @@ def _unfit(peer: Peer, workload: Workload, options: Options) -> str | None:
         return "its predictions are not timed"
     if workload.nonzeros and not peer.estimator:
         return "it takes no sparse X"
+    if (workload.extra or workload.activation == "gelu") and not peer.features:
+        return f"it does not know {workload.extra or workload.activation}"
     return None
 
 

@@ -16,7 +16,7 @@ from benchmarks.driver import Options
 from benchmarks.machine import scrub
 from benchmarks.peers import PEERS
 from benchmarks.show import say
-from benchmarks.workloads import PUBLISHED, SPARSE, SWEEPS, SYNTHETIC, WORKLOADS, Workload
+from benchmarks.workloads import FEATURES, PUBLISHED, SPARSE, SWEEPS, SYNTHETIC, WORKLOADS, Workload
 
 Results = dict[str, Any]
 
@@ -168,6 +168,7 @@ ESTIMATORS = tuple(name for name, peer in PEERS.items() if peer.estimator)
 SUITES = {
     "cpu": Suite(_train, WORKLOADS, PEERS),
     "published": Suite(_train, PUBLISHED, LIBRARIES),
+    "features": Suite(_train, FEATURES, ("fastbp", "fastbp-plain", "torch", "torch-compile")),
     "sweep": Suite(_sweep, SWEEPS, LIBRARIES, rounds=3, turn_seconds=0.2),
     "real": Suite(_real, SOURCES, LIBRARIES, rounds=3),
     "fit": Suite(_fit, SOURCES, LIBRARIES, rounds=5),

@@ -16,7 +16,10 @@ QUICK_BATCHES = 8
 QUICK_EPOCHS = 3
 
 
-ACTIVATIONS, TASKS, OPTIMIZERS = ("relu", "tanh"), ("classification", "regression"), ("adam", "sgd")
+ACTIVATIONS, TASKS, OPTIMIZERS = ("relu", "tanh", "gelu"), ("classification", "regression"), ("adam", "sgd")
+# what each hidden layer has besides weights and an activation, or each step besides the update
+EXTRAS = ("", "batch_norm", "layer_norm", "dropout", "residual", "clipping")
+DROPOUT_RATE, CLIP_NORM = 0.2, 1.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Workload:
     n_samples : int
     nonzeros : int or None
         In each row of X, which is then in compressed rows.
-    activation : {"relu", "tanh"}
+    activation : {"relu", "tanh", "gelu"}
     task : {"classification", "regression"}
         A regression follows the gradient of half the squared error, summed over the outputs and averaged over the
         rows. The loss that is reported is averaged over both, as ``MLPRegressor`` does.
@@ -53,6 +56,8 @@ class Workload:
     epochs : int or None
         Of a turn, where the score after so many is asked for; None for as many as fill a turn.
     learning_rate : float
+    extra : str
+        One of ``EXTRAS``.
 
     Raises
     ------
@@ -74,9 +79,11 @@ class Workload:
     targets: Callable[[Any], Any] | None = None
     epochs: int | None = None
     learning_rate: float = LEARNING_RATE
+    extra: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("activation", ACTIVATIONS), ("task", TASKS), ("optimizer", OPTIMIZERS)):
+        choices = {"activation": ACTIVATIONS, "task": TASKS, "optimizer": OPTIMIZERS, "extra": EXTRAS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if (self.n_classes >= 2) != (self.task == "classification"):
@@ -209,7 +216,15 @@ SWEEPS = _by_name(
     ),
 )  # fmt: skip
 
-SYNTHETIC = WORKLOADS | SPARSE | PUBLISHED | SWEEPS
+# the network `deep` with one feature at a time
+_DEEP = WORKLOADS["deep"]
+FEATURES = _by_name(
+    _DEEP,
+    *(replace(_DEEP, name=f"deep-{extra.replace('_', '-')}", extra=extra) for extra in EXTRAS if extra),
+    replace(_DEEP, name="deep-gelu", activation="gelu"),
+)
+
+SYNTHETIC = WORKLOADS | SPARSE | PUBLISHED | SWEEPS | FEATURES
 
 
 def flop_per_epoch(n_samples: int, dims: Sequence[int]) -> int:

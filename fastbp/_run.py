@@ -56,8 +56,10 @@ class Run:
         self._batch, self.n_steps = batch_size, n_steps
         self._chunk, self._epoch, self._done = 1, 0, 0
         self._shared = trainer.model._weights  # what the model and the session both had last
-        self._in_epoch, self._in_chunk, self._rate = False, False, trainer.learning_rate
+        self._in_epoch, self._in_chunk, self._position = False, False, trainer._rates.position
+        self._losses = np.zeros(n_steps)  # summed up at the end of an epoch, so that chunks do not decide a bit of it
         self.trained = False  # whether the model has had weights from here
+        self.last_rate = trainer.learning_rate
 
     @property
     def place(self) -> str:
@@ -68,31 +70,32 @@ class Run:
         """All steps of an epoch; the mean loss of its rows."""
         self._take_over()
         self._keep()
-        self._epoch, self._done, self._in_epoch, total = epoch, 0, True, 0.0
+        self._epoch, self._done, self._in_epoch, rates = epoch, 0, True, self._trainer._rates
         while self._done < self.n_steps:
             first = self._done
             n_steps = min(self._chunk, self.n_steps - first)
             here = rows[first * self._batch : (first + n_steps) * self._batch]
-            rates = np.full(n_steps, self._trainer.learning_rate)
+            ahead = rates.ahead(n_steps)
             start = time.perf_counter()
             with ctrl_c_waits():
                 self._in_chunk = True
-                losses = self._session.train(here, rates)
+                losses = self._session.train(here, ahead)
                 self._done += n_steps
+                rates.advance(n_steps)
                 self._in_chunk = False
             # the first chunk may hold the compilation, so it only grows by and by
             wanted = CHUNK_SECONDS / max((time.perf_counter() - start) / n_steps, 1e-9)
             self._chunk = max(1, min(int(wanted), 8 * self._chunk))
             sizes = np.full(n_steps, self._batch)
             sizes[-1] = len(here) - (n_steps - 1) * self._batch
-            chunk_loss = float((losses * sizes).sum())
-            total += chunk_loss
+            sums = self._losses[first : self._done] = losses * sizes
+            self._trainer.chunk_learning_rates, self.last_rate = ahead, float(ahead[-1])
             if self._trainer.on_divergence == "raise":
-                self._check(losses, first)
+                self._check(losses, ahead, first)
             for listener in self._listeners:
-                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": chunk_loss / len(here)})
+                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": float(sums.sum()) / len(here)})
             self._take_over()
-        return total / len(rows)
+        return float(self._losses.sum()) / len(rows)
 
     def hand_over(self) -> None:
         """Give the model the weights of the session, at the end of an epoch."""
@@ -112,7 +115,7 @@ class Run:
         """After an error, put the optimizer's state and the learning rate beside the weights that the model has."""
         if self._in_epoch:
             self._session.restore_optimizer_state()
-            self._trainer.learning_rate = self._rate
+            self._trainer._rates.position = self._position
 
     def _take_over(self) -> None:
         """Go on from the weights that a callback has set."""
@@ -125,19 +128,21 @@ class Run:
     def _keep(self) -> None:
         # A flat copy: 2 us of an epoch of 1.1 ms (64-100-10 on digits), 60 us in the shape of the parameters
         self._session.keep_optimizer_state()
-        self._rate = self._trainer.learning_rate
+        self._position = self._trainer._rates.position
 
-    def _check(self, losses: Array, first: int) -> None:
+    def _check(self, losses: Array, rates: Array, first: int) -> None:
         """Raise where a loss of the chunk or a weight after it is not finite."""
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             what, place = f"the loss became {losses[bad[0]]}", f"in step {first + bad[0] + 1}"
+            rate = rates[bad[0]]
         elif not self._session.all_finite():
             what, place = "a weight became infinite or NaN", f"in steps {first + 1} to {self._done}"
+            rate = rates[-1]
         else:
             return
         raise FloatingPointError(
             f"{what} {place} (of {self.n_steps}) of epoch {self._epoch + 1}: try a smaller learning rate (it is "
-            f"{self._trainer.learning_rate:g}), inputs and targets scaled to about 1, or more l2. The model keeps the "
+            f"{rate:g}), inputs and targets scaled to about 1, or more l2. The model keeps the "
             "weights of the last whole epoch; on_divergence='ignore' goes on"
         )

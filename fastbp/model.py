@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._descriptions import load_model, save_model
+from fastbp._files import as_path
 from fastbp._network import check_sparse, initial_weights, network_of
+from fastbp._summary import Summary, summarize
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
 from fastbp.layers import Layer, as_layers
+from fastbp.losses import LINKS
 
 
 class Sequential:
@@ -59,13 +63,28 @@ class Sequential:
     def __init__(
         self, layers: Sequence[Layer], *, n_features: int, random_state: Any = None, dtype: Any = "float32"
     ) -> None:
+        initializers = self._describe(layers, n_features, dtype)
+        self._weights = initial_weights(self._described, initializers, as_random_state(random_state))
+
+    def _describe(self, layers: Any, n_features: Any, dtype: Any) -> list[str]:
+        """Set everything but the weights, checked; the initializers that these are drawn with."""
         self.layers = as_layers(layers, "layers")
         self.n_features = whole_number(n_features, "n_features")
         self.dtype = real_dtype(dtype)
         self._described, initializers = network_of(self.layers, self.n_features, self.dtype)
         self.link = self._described.activations[-1]
         _check_size(self._described)
-        self._weights = initial_weights(self._described, initializers, as_random_state(random_state))
+        return initializers
+
+    @classmethod
+    def _without_weights(cls, layers: Any, *, n_features: Any, dtype: Any, link: Any) -> Sequential:
+        """A model that has no weights until ``set_weights``."""
+        model = cls.__new__(cls)
+        model._describe(layers, n_features, dtype)
+        if link != model.link and not (model.link == "identity" and link in LINKS.values()):
+            raise ValueError(f"link must be {model.link!r}, as the last layer's activation, got {shown(link)}")
+        model.link = link
+        return model
 
     @classmethod
     def _with_weights(cls, layers: Sequence[Layer], weights: Sequence[Array], link: str | None = None) -> Sequential:
@@ -81,6 +100,32 @@ class Sequential:
     def __repr__(self) -> str:
         widths = "-".join(map(str, self._network.widths))
         return f"<Sequential {widths}, {sum(w.size for w in self._weights)} parameters, {self.dtype.name}>"
+
+    def summary(self) -> Summary:
+        """What the network is made of: layers, output widths, parameters and FLOP of one sample.
+
+        Returns
+        -------
+        Summary
+            As a string a table; its attributes are the numbers.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> model = fastbp.Sequential([fastbp.Dense(128, "relu"), fastbp.Dense(10)], n_features=784, random_state=0)
+        >>> print(model.summary())
+        Sequential: 784 features, float32
+        layer             output  parameters  FLOP forward  FLOP step
+        -------------------------------------------------------------
+        1 Dense relu         128     100,480       200,704    401,408
+        2 Dense identity      10       1,290         2,560      7,680
+        -------------------------------------------------------------
+        total                        101,770       203,264    409,088
+        101,770 parameters take 397.5 KiB; all are trained.
+        FLOP for one sample: multiplications and additions of the matrix products alone. A step is forward, deltas and
+        gradients; biases, activations, normalisation, the loss and the optimizer are not counted.
+        """
+        return summarize(self)
 
     @property
     def n_outputs(self) -> int:
@@ -144,6 +189,55 @@ class Sequential:
             new.append(array)
         self._weights = new
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file: its layers as a description, and its weights, in safetensors.
+
+        Parameters
+        ----------
+        path : str or path-like
+            By custom it ends in ``.safetensors``. What is there is replaced in one moment, by a whole file.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be written.
+        TypeError, ValueError
+            For another path, a layer of a class of your own, or weights that are not finite.
+
+        Examples
+        --------
+        >>> import os, tempfile, fastbp
+        >>> model = fastbp.Sequential([fastbp.Dense(2)], n_features=3, random_state=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(os.path.join(folder, "model.safetensors"))
+        ...     again = fastbp.load(os.path.join(folder, "model.safetensors"))
+        >>> bool((again.predict([[1.0, 2.0, 3.0]]) == model.predict([[1.0, 2.0, 3.0]])).all())
+        True
+        """
+        save_model(self, as_path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sequential:
+        """A model from a file that :meth:`save` or ``Trainer.save`` wrote; nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        Sequential
+
+        Raises
+        ------
+        OSError
+            Where it cannot be read.
+        TypeError, ValueError
+            For another path, or a file that is cut short, of another version, with layers that are not known, or with
+            weights that are missing, too many, of another shape or dtype, or not finite.
+        """
+        return load_model(cls, as_path(path))
+
     def predict(self, X: Any, *, raw: bool = False, backend: str = "cpu", n_threads: int | None = None) -> Array:
         """Outputs for X: probabilities where the link is softmax or logistic, values elsewhere.
 
@@ -169,6 +263,11 @@ class Sequential:
         check_sparse(self._described, X, "X")
         n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         return get_backend(backend).predict(self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads)
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """:meth:`Sequential.load`."""
+    return Sequential.load(path)
 
 
 def as_sequential(model: Any) -> Sequential:

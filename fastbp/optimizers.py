@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastbp._validation import flag, one_of, real_number
+from fastbp.schedules import LearningRate, check_learning_rate
 
 CONVENTIONS = ("pytorch", "scikit-learn")
 
@@ -19,8 +20,8 @@ class SGD:
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.01
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     momentum : float, default=0.0
         From 0 to 1.
     nesterov : bool, default=False
@@ -44,14 +45,14 @@ class SGD:
     SGD(learning_rate=0.1, momentum=0.9, nesterov=True, l2=0.0, convention='pytorch')
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: LearningRate = 1e-2
     momentum: float = 0.0
     nesterov: bool = False
     l2: float = 0.0
     convention: str = "pytorch"
 
     def __post_init__(self) -> None:
-        real_number(self.learning_rate, "learning_rate", positive=True)
+        check_learning_rate(self.learning_rate)
         real_number(self.momentum, "momentum")
         if self.momentum > 1:
             raise ValueError(f"momentum must be a number from 0 to 1, got {self.momentum!r}")
@@ -70,8 +71,8 @@ class Adam:
 
     Parameters
     ----------
-    learning_rate : float, default=0.001
-        Above 0.
+    learning_rate : float, schedule or callable, default=0.001
+        Above 0; or one of :mod:`fastbp.schedules`, or a function of the step.
     beta_1, beta_2 : float, default=0.9 and 0.999
         From 0 to below 1.
     epsilon : float, default=1e-8
@@ -96,7 +97,7 @@ class Adam:
     0.999
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: LearningRate = 1e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -104,7 +105,7 @@ class Adam:
     convention: str = "pytorch"
 
     def __post_init__(self) -> None:
-        real_number(self.learning_rate, "learning_rate", positive=True)
+        check_learning_rate(self.learning_rate)
         real_number(self.beta_1, "beta_1", below=1)
         real_number(self.beta_2, "beta_2", below=1)
         real_number(self.epsilon, "epsilon", positive=True)

@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
-import time
+import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fastbp._checkpoint import Fit, save
+from fastbp._files import as_path
+from fastbp._fit import Data, train
 from fastbp._network import check_sparse
-from fastbp._orders import Orders
-from fastbp._run import Run
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, real_number, sample_weights, whole_number
-from fastbp._verify import verify_step
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, whole_number
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks._base import as_listeners
+from fastbp.history import History
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
-
-Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
-
-
-class History(Mapping[str, list[float]]):
-    """What was measured, one value an epoch.
-
-    Parameters
-    ----------
-    names : sequence of str
-
-    Attributes
-    ----------
-    interrupted : bool
-        Whether Ctrl-C ended the training within an epoch.
-    message : str
-        Why the training ended.
-
-    Examples
-    --------
-    >>> from fastbp.trainer import History
-    >>> history = History(["loss"])
-    >>> history.append({"loss": 0.5})
-    >>> history["loss"], len(history.epochs)
-    ([0.5], 1)
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._values: dict[str, list[float]] = {name: [] for name in names}
-        self.interrupted, self.message = False, "not finished"
-
-    def append(self, logs: Mapping[str, float]) -> None:
-        """Add an epoch's values."""
-        for name, values in self._values.items():
-            values.append(logs[name])
-
-    @property
-    def epochs(self) -> range:
-        """0, 1, ...: the epochs that were finished."""
-        return range(len(next(iter(self._values.values()))))
-
-    def __getitem__(self, name: str) -> list[float]:
-        if name not in self._values:
-            raise KeyError(f"{name!r} was not recorded; there is {', '.join(map(repr, self._values))}")
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._values.items() if values)
-        return f"<History of {len(self.epochs)} epochs: {last or 'empty'}; {self.message}>"
-
-
-def _listeners(callbacks: Any) -> list[Callback]:
-    """The callbacks as a list."""
-    try:
-        listeners = list(callbacks)
-    except TypeError:
-        raise TypeError(f"callbacks must be a sequence of fastbp.Callback, got {callbacks!r}") from None
-    for callback in listeners:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must hold instances of fastbp.Callback, got {callback!r}")
-    return listeners
+from fastbp.schedules._rates import Rates
 
 
 class Trainer:
@@ -118,7 +54,10 @@ class Trainer:
     Attributes
     ----------
     learning_rate : float
-        Starts as the optimizer's. Callbacks may change it; the next chunk of steps has it.
+        That of the next step. Starts as the optimizer's. Callbacks may set it, and the next chunk of steps has it;
+        where the optimizer has a schedule, setting it is a ValueError, since the schedule would not know of it.
+    chunk_learning_rates : ndarray of float64
+        Those of the steps that were taken last, for ``on_chunk_end``.
 
     Raises
     ------
@@ -158,21 +97,29 @@ class Trainer:
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
-        self.learning_rate = float(optimizer.learning_rate)
+        self._rates = Rates(optimizer.learning_rate)
         self._rng = as_random_state(random_state)
         # what is not used draws nothing, so that the order of rows is scikit-learn's
         self._mask_seed = int(self._rng.randint(2**62, dtype=np.int64)) if model._described.has(DROPOUT) else 0
         self._optimizer_state: dict[str, Any] | None = None
-        self._stop = False
+        self._session: Session | None = None  # while training is under way
+        self._fit: Fit | None = None
+        self._stop, self._epoch = False, 0
+        self.chunk_learning_rates = np.zeros(0)
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs of the present or last ``fit``, those before a checkpoint that it went on from included."""
+        return self._epoch
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the steps to come; callbacks may set it, to a number of at least 0."""
-        return self._learning_rate
+        """Learning rate of the next step; callbacks may set it, to a number of at least 0, if there is no schedule."""
+        return self._rates.now
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        self._learning_rate = real_number(value, "learning_rate")
+        self._rates.set(value)
 
     @property
     def stopping(self) -> bool:
@@ -195,6 +142,7 @@ class Trainer:
         sample_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         verbose: int = 0,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for some epochs; a second call goes on from where the first one ended.
 
@@ -215,14 +163,21 @@ class Trainer:
         sample_weight : array-like of shape (n_samples,), optional
             The loss of a batch is the weighted mean.
         callbacks : sequence of Callback, default=()
+            See :class:`fastbp.Callback`; objects of other classes that have some of its methods will do.
         verbose : int, default=0
             1 shows a progress bar.
+        resume_from : str or path-like, optional
+            A file that :class:`fastbp.Checkpoint` or :meth:`save` wrote. The training goes on with the epoch after it,
+            as if it had never ended, bit for bit: with the weights, the optimizer's state, the random state and the
+            order of rows of that moment, and with those callbacks' states that the file has. ``epochs`` counts the
+            epochs before it too. Model, loss, optimizer, shapes of the data, batch_size and shuffle must be the same.
 
         Returns
         -------
         History
             ``loss`` (mean over the epoch's rows, each before its update), ``val_loss`` where there is validation data,
-            ``epoch_seconds`` (of the steps, without validation and callbacks). Ctrl-C ends the training with a
+            ``learning_rate`` (of the epoch's last step) where the optimizer has a schedule, ``epoch_seconds`` (of the
+            steps, without validation and callbacks). Ctrl-C ends the training with a
             warning after the steps that are under way; the model then has the weights after these, and
             ``history.interrupted`` is True.
 
@@ -230,6 +185,8 @@ class Trainer:
         ------
         TypeError, ValueError
             For data or numbers that cannot be used; the model keeps its state.
+        OSError
+            Where ``resume_from`` cannot be read.
         FloatingPointError
             Where the loss or a weight is no longer finite (``on_divergence="raise"``), or ``verify`` finds a
             disagreement.
@@ -249,14 +206,37 @@ class Trainer:
                 f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
             )
         validation = None if validation_data is None else self._checked_validation(validation_data)
-        listeners = _listeners(callbacks) + ([ProgressBar()] if verbose else [])
+        path = None if resume_from is None else as_path(resume_from, "resume_from")
+        listeners = as_listeners(callbacks) + ([ProgressBar()] if verbose else [])
         with ExitStack() as closing:
             for listener in listeners:
                 closing.callback(listener.on_close, self)
-            history = self._train(data, validation, epochs, min(batch_size, data[0].shape[0]), shuffle, listeners)
+            batch_size = min(batch_size, data[0].shape[0])
+            history = train(self, data, validation, epochs, batch_size, shuffle, listeners, path)
         if history.interrupted:
             warnings.warn(f"training was {history.message}: the model has the weights so far", stacklevel=2)
         return history
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint, the training as it stands after a whole epoch, for ``fit(resume_from=path)``.
+
+        In a callback's ``on_epoch_complete``, where :class:`fastbp.Checkpoint` calls it, or after ``fit``. What is at
+        the path is replaced in one moment, by a whole file. :func:`fastbp.load` takes the model out of it.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        RuntimeError
+            Within an epoch, before the first ``fit``, or after one that ended within an epoch.
+        OSError
+            Where the file cannot be written.
+        TypeError
+            For another path, or a callback whose state no file can hold.
+        """
+        save(self, self._fit, as_path(path))
 
     def loss_and_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, list[Array]]:
         """Loss and its gradient on all rows as one batch, without the optimizer's penalty and without an update.
@@ -284,65 +264,6 @@ class Trainer:
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _train(
-        self,
-        data: Data,
-        validation: Data | None,
-        epochs: int,
-        batch_size: int,
-        shuffle: bool,
-        listeners: Sequence[Callback],
-    ) -> History:
-        """:meth:`fit` on arguments that have been checked, without its warning."""
-        session = self._open(*data, batch_size=batch_size)
-        if self._optimizer_state is not None:
-            session.set_optimizer_state(self._optimizer_state)
-        orders = Orders(data[0].shape[0], self._rng, compiled=self.backend == "cpu")
-        rows = orders.rows
-        if self.verify:
-            verify_step(
-                self._open(*data, batch_size=batch_size),
-                self._open(*data, batch_size=batch_size, backend="reference"),
-                rows[:batch_size],
-                learning_rate=self.learning_rate,
-                backend=self.backend,
-            )
-        validation_loss = None if validation is None else session.evaluation(*validation)
-        link = self.model.link
-        self.model.link, self._stop = self._link, False
-        history = History(["loss", *([] if validation_loss is None else ["val_loss"]), "epoch_seconds"])
-        run = Run(self, session, batch_size, -(-len(rows) // batch_size), listeners)
-        try:
-            for listener in listeners:
-                listener.on_train_begin(self, epochs, run.n_steps)
-            for epoch in range(epochs):
-                start = time.perf_counter()
-                if shuffle:
-                    rows = orders.draw()
-                logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
-                run.hand_over()
-                if validation_loss is not None:
-                    logs["val_loss"] = validation_loss()
-                history.append(logs)
-                for listener in listeners:
-                    listener.on_epoch_end(self, epoch, logs)
-                if self._stop:
-                    break
-            history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
-        except KeyboardInterrupt:
-            history.interrupted, history.message = True, f"interrupted {run.place}"
-            run.cut_short()
-        except BaseException:
-            run.go_back()
-            raise
-        finally:
-            self._optimizer_state = session.get_optimizer_state()
-            if not run.trained:
-                self.model.link = link
-        for listener in listeners:
-            listener.on_train_end(self, history)
-        return history
-
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
         model = self.model
@@ -359,7 +280,14 @@ class Trainer:
         return self._checked(X, y, sample_weight, prefix="validation_data: ")
 
     def _open(
-        self, X: Array, y: Array, weights: Array | None, *, batch_size: int, backend: str | None = None
+        self,
+        X: Array,
+        y: Array,
+        weights: Array | None,
+        *,
+        batch_size: int,
+        backend: str | None = None,
+        seed: int | None = None,
     ) -> Session:
         model = self.model
         return get_backend(backend or self.backend).open(
@@ -372,5 +300,5 @@ class Trainer:
             batch_size=batch_size,
             sample_weight=weights,
             n_threads=self.n_threads,
-            seed=self._mask_seed,
+            seed=self._mask_seed if seed is None else seed,
         )

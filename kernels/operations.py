@@ -110,29 +110,30 @@ def handed_on(operations: Sequence[Operation]) -> list[int]:
     return column[::-1]
 
 
-def regions(operations: Sequence[Operation], *, owners: bool, clipping: bool) -> Array | None:
+def regions(operations: Sequence[Operation], *, first: int, clipping: bool) -> Array | None:
     """What threads do between two meetings, in the order of a step; None for the two regions of most networks.
 
     Region 0 is the update of the step before, with the first layer's forward where that has owners. Then rows: forward
     of operations FIRST .. LAST, the loss where WITH_LOSS, deltas of operations TOP .. BOTTOM handed on. A batch norm
     needs all rows of its input for its statistics, and all deltas for their sums: there the rows' region is cut in
     two, with a region by columns between. Last, where the gradient's norm is to be known before the update, the
-    gradients.
+    gradients. ``first`` is where rows start: 1 with owners, -1 where the rows of X are copied, otherwise 0.
     """
     norms = [l for l, one in enumerate(operations) if one.kind == BATCH_NORM]
     if not norms and not clipping:
         return None
-    n, first = len(operations), 1 if owners else 0
+    n = len(operations)
     table = [(UPDATE, 0, 0, 0, 0, 0)]
     for norm in norms:
-        if first < norm or norm == 0:
+        if first < norm:
             table.append((ROWS, first, norm, 0, 0, 0))
         table.append((STATISTICS, norm, 0, 0, 0, 0))
         first = norm
     top = n - 1
     for k, norm in enumerate([*reversed(norms), 0]):
-        start = (first, n, 1) if k == 0 else (0, 0, 0)
-        table.append((ROWS, *start, top, norm))
+        if k == 0 or top > norm:
+            start = (first, n, 1) if k == 0 else (0, 0, 0)
+            table.append((ROWS, *start, top, norm))
         if k < len(norms):
             table.append((SUMS_OF_DELTAS, norm, 0, 0, 0, 0))
         top = norm

@@ -80,9 +80,10 @@ class Views:
         """Overwrite them; padding is left as it is."""
         rest = iter(arrays)
         for _, panels, vectors in self._layers:
-            W = next(rest) if panels else None
-            for panel, columns in panels:
-                panel[:] = W[:, columns]
+            if panels:
+                W = next(rest)
+                for panel, columns in panels:
+                    panel[:] = W[:, columns]
             for vector in vectors:
                 vector[:] = next(rest)
 

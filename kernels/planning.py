@@ -156,7 +156,8 @@ def plan(
         items, shares = shared_items(table, lanes, batch, n_threads, owners, density)
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
     places = np.arange(room + n_shards, dtype=np.intp)
-    between = regions(operations, owners=owners, clipping=clipping) if update else None
+    first = 1 if owners else -1 if gathered else 0
+    between = regions(operations, first=first, clipping=clipping) if update else None
     features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF} | loss_features(header)
     return Plan(header, table, items, shares, places, crew, between, marker(features)), position
 

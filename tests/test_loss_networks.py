@@ -139,6 +139,30 @@ def test_a_step_on_a_batch_that_has_no_weight_does_nothing(loss):
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_check_in_blocks_of_rows_has_the_weighted_mean():
+    """More than 1024 rows go by blocks, in which the labels' weights differ."""
+    X, y, weights = data("labels", 1100)
+    y.sort()
+    model = fastbp.Sequential([fastbp.Dense(4)], n_features=5, random_state=0, dtype="float64")
+    loss = Loss("softmax_cross_entropy", **HEAVY)
+    check = fastbp.gradient_check(model, loss, X, y, sample_weight=weights, backend="reference")
+    assert check.max_relative_error <= 1e-6, str(check)
+    want, _ = fastbp.Trainer(model, loss=loss, backend="reference").loss_and_gradients(X, y, weights)
+    assert fastbp.gradient_flow(model, loss, X, y, sample_weight=weights, backend="reference").loss == pytest.approx(
+        want
+    )
+
+
+def test_kinks_are_stepped_around():
+    X, y, _ = data("reals")
+    for loss in (Loss("mae"), Loss("quantile", level=0.9), Loss("huber", delta=0.7)):
+        model = network()
+        near = model.predict(X)
+        near[0, 0] += 3e-8 + (0.7 if loss.name == "huber" else 0)
+        near[1:] += y[1:]
+        assert fastbp.gradient_check(model, loss, X, near, backend="reference").max_relative_error <= 1e-6
+
+
 def test_smoothing_is_that_of_soft_targets_made_by_hand():
     X, y, weights = data("labels")
     by_hand = 0.9 * np.eye(4)[y] + 0.1 / 4

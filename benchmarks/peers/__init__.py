@@ -22,6 +22,8 @@ class Peer:
         Whether it has scikit-learn's interface, which takes a sparse X.
     predicts : bool
         Whether its predictions can be timed.
+    features : bool
+        Whether it knows the layers of the suite ``features``.
     """
 
     module: str
@@ -30,19 +32,23 @@ class Peer:
     needs_probe: bool = False
     estimator: bool = False
     predicts: bool = False
+    features: bool = False
 
 
 BASELINE = "fastbp"
 PEERS = {
-    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True, predicts=True),
+    "fastbp": Peer("benchmarks.peers.fastbp_", "fastbp", estimator=True, predicts=True, features=True),
     "fastbp-alpha": Peer("benchmarks.peers.fastbp_", "fastbp, alpha=1e-4", ("--variant", "alpha")),
     "fastbp-float64": Peer("benchmarks.peers.fastbp_", "fastbp, float64", ("--dtype", "float64")),
     "sklearn": Peer("benchmarks.peers.sklearn_", "scikit-learn", estimator=True, predicts=True),
-    "torch": Peer("benchmarks.peers.torch_", "PyTorch", predicts=True),
-    "torch-compile": Peer("benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile"), predicts=True),
+    "torch": Peer("benchmarks.peers.torch_", "PyTorch", predicts=True, features=True),
+    "torch-compile": Peer(
+        "benchmarks.peers.torch_", "PyTorch, compiled", ("--variant", "compile"), predicts=True, features=True
+    ),
     "jax": Peer("benchmarks.peers.jax_", "JAX", predicts=True),
-    "reference": Peer("benchmarks.peers.fastbp_", "NumPy reference", ("--variant", "reference")),
+    "reference": Peer("benchmarks.peers.fastbp_", "NumPy reference", ("--variant", "reference"), features=True),
     # neighbours, so that a round times one right after the other
-    "fastbp-trainer": Peer("benchmarks.peers.fastbp_", "fastbp Trainer", ("--variant", "trainer")),
+    "fastbp-trainer": Peer("benchmarks.peers.fastbp_", "fastbp Trainer", ("--variant", "trainer"), features=True),
+    "fastbp-plain": Peer("benchmarks.peers.fastbp_", "without it", ("--variant", "plain"), features=True),
     "probe": Peer("benchmarks.peers.probe_", "probe", needs_probe=True),
 }

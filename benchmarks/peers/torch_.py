@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.peers._loops import Learner, fits_turn
+from benchmarks.peers._torch_layers import arrays, modules, outputs
 from benchmarks.peers._worker import Task, Training, UnavailableError, prediction, prediction_rows, serve, turns
-from benchmarks.workloads import MOMENTUM, Workload, initial_weights
+from benchmarks.workloads import CLIP_NORM, MOMENTUM, Workload
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -61,7 +62,7 @@ def _prediction(task: Task) -> Training:
 
     X = torch.from_numpy(prediction_rows(task))
     links = {"logistic": torch.nn.Sigmoid(), "softmax": torch.nn.Softmax(dim=1), "squared": torch.nn.Identity()}
-    model = torch.nn.Sequential(*_layers(task), links[task.workload.loss]).eval()
+    model = torch.nn.Sequential(*modules(task.workload, task.dtype), links[task.workload.loss]).eval()
     run: Callable[[Any], Any] = torch.compile(model, fullgraph=True) if task.variant == "compile" else model
 
     @torch.no_grad()
@@ -71,21 +72,6 @@ def _prediction(task: Task) -> Training:
     if task.variant == "compile":
         _compile(predict)
     return prediction(task, predict, _notes())
-
-
-def _layers(task: Task) -> list[Any]:
-    """Linear and the activation in turn, with the initial weights."""
-    import torch
-
-    activation = torch.nn.Tanh if task.workload.activation == "tanh" else torch.nn.ReLU
-    layers: list[Any] = []
-    for W, b in zip(*[iter(initial_weights(task.workload.dims, task.dtype))] * 2, strict=True):
-        linear = torch.nn.Linear(*W.shape, dtype=getattr(torch, task.dtype))
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(W.T))
-            linear.bias.copy_(torch.from_numpy(b))
-        layers += [linear, activation()]
-    return layers[:-1]
 
 
 def _loss(workload: Workload, outputs: Any, y: Any) -> Any:
@@ -116,7 +102,7 @@ def _eager(task: Task, X: Any, y: Any) -> Learner:
     state: dict[str, Any] = {}
 
     def start() -> None:
-        state["model"] = torch.nn.Sequential(*_layers(task))
+        state["model"] = torch.nn.Sequential(*modules(workload, task.dtype))
         weights = state["model"].parameters()
         if workload.optimizer == "sgd":
             state["optimizer"] = torch.optim.SGD(weights, workload.learning_rate, MOMENTUM, fused=True)
@@ -130,6 +116,8 @@ def _eager(task: Task, X: Any, y: Any) -> Learner:
             optimizer.zero_grad(set_to_none=True)
             loss = _loss(workload, model(X.index_select(0, rows)), y.index_select(0, rows))
             loss.backward()
+            if workload.extra == "clipping":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
             optimizer.step()
             total += loss.detach()
         return float(total) / len(batches) / workload.n_outputs
@@ -155,32 +143,26 @@ def _sgd(w: Any, g: Any, held: Any, rate: Any, correction: Any) -> None:
 
 def _compiled(task: Task, X: Any, y: Any) -> Learner:
     import torch
-    from torch.nn import functional
 
     workload = task.workload
-    activation = torch.tanh if workload.activation == "tanh" else functional.relu
     update, n_held = (_sgd, 1) if workload.optimizer == "sgd" else (_adam, 2)
     state: dict[str, Any] = {}
 
-    def outputs(weights: list[Any], X: Any) -> Any:
-        A = X
-        for W, b in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            A = activation(functional.linear(A, W, b))
-        return functional.linear(A, *weights[-2:])
-
     def batch_loss(weights: list[Any], X: Any, y: Any) -> Any:
-        return _loss(workload, outputs(weights, X), y)
+        return _loss(workload, outputs(workload, weights, X, training=True), y)
 
     @torch.compile(fullgraph=True, dynamic=False)  # a short last batch has code of its own
     def step(weights: Any, held: Any, X: Any, y: Any, rate: Any, correction: Any) -> Any:
         gradients, loss = torch.func.grad_and_value(batch_loss)(weights, X, y)
+        if workload.extra == "clipping":
+            norm = torch.sqrt(sum((g * g).sum() for g in gradients))
+            gradients = [g * torch.clamp(CLIP_NORM / (norm + 1e-6), max=1.0) for g in gradients]
         for w, g, of_w in zip(weights, gradients, held, strict=True):
             update(w, g, of_w, rate, correction)
         return loss
 
     def start() -> None:
-        arrays = initial_weights(workload.dims, task.dtype)
-        state["weights"] = [torch.from_numpy(array.T.copy()) for array in arrays]
+        state["weights"] = arrays(workload, task.dtype)
         state["held"] = [[torch.zeros_like(w) for _ in range(n_held)] for w in state["weights"]]
         state["t"] = 0
 
@@ -201,7 +183,7 @@ def _compiled(task: Task, X: Any, y: Any) -> Learner:
     def put_back(weights: Any) -> None:
         state["weights"] = weights
 
-    predict = _decided(task, lambda X: outputs(state["weights"], X))
+    predict = _decided(task, lambda X: outputs(workload, state["weights"], X, training=False))
     return Learner(start, train, predict, lambda: [w.clone() for w in state["weights"]], put_back)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 
 from fastbp._validation import one_of
-from fastbp.backends.base import Backend, Network, Session
+from fastbp.backends.base import Backend, Inspection, Network, Session
 
 _MODULES = {"cpu": "fastbp.backends.cpu", "reference": "fastbp.backends.reference"}
 BACKENDS = tuple(_MODULES)
 
-__all__ = ["BACKENDS", "Backend", "Network", "Session", "get_backend"]
+__all__ = ["BACKENDS", "Backend", "Inspection", "Network", "Session", "get_backend"]
 
 
 def get_backend(name: str) -> Backend:

@@ -11,10 +11,11 @@ import numpy as np
 
 from fastbp._validation import Array
 from fastbp.backends._targets import as_targets, loss_codes, read_only
-from fastbp.backends.base import Backend, Matrix, Network, Session
+from fastbp.backends.base import Backend, Inspection, Matrix, Network, Session
 from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.csr import Csr, csr
-from fastbp.losses import Loss
+from fastbp.kernels.operations import needs_delta
+from fastbp.losses import LINKS, Loss
 from fastbp.optimizers import SGD, Adam, Optimizer
 
 FEW_ROWS = 8  # for so many, laying out the weights would take longer than the products
@@ -43,7 +44,7 @@ class Kernels:
     threads: Callable[[int | None], int]
 
 
-def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, int], Array]:
+def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, Any], Array]:
     """An optimizer as the plan's header and ``hyper`` hold it."""
     convention = layout.SCIKIT_LEARN if optimizer.convention == "scikit-learn" else layout.PYTORCH
     hyper = np.zeros(layout.HYPER_SIZE)
@@ -107,6 +108,8 @@ class PlannedSession(Session):
             **of_loss,
             **codes,
         )
+        self._matrix = X
+        self._predicting: tuple[Array, Callable[[list[Array]], Array]] | None = None
         self._X = as_rows(X, self._plan)
         self._targets = as_targets(y, sample_weight, network.dtype, loss, of_loss, network.widths[-1])
         size = int(self._plan.header[layout.N_PARAMETERS])
@@ -144,6 +147,30 @@ class PlannedSession(Session):
             read_only(layout.with_next(rows)), np.zeros(1), self._hyper, 0, n_threads=self._threads,
         )  # fmt: skip
         return float(losses[0]), packing.unpack(gradients, self._plan.table, self._lanes)
+
+    def inspect(self, rows: Array) -> Inspection:
+        header, work, n_rows = self._plan.header, self._buffers.work, len(rows)
+        if header[layout.SHARD]:
+            raise ValueError("a session with shards keeps no outputs and deltas: open it with a smaller batch")
+        loss, gradients = self.loss_and_gradients(rows)
+
+        def of_layers(start: int) -> list[Array]:
+            places = self._plan.table[:, [layout.OUT, layout.OUT_LD, layout.FAN_OUT]].tolist()
+            return [
+                work[start + out :][: n_rows * ld].reshape(n_rows, ld)[:, :fan_out].copy()
+                for out, ld, fan_out in places
+            ]
+
+        outputs, deltas = of_layers(0), of_layers(int(header[layout.DELTAS]))
+        for delta, is_there in zip(deltas, needs_delta(self._network.all_operations), strict=True):
+            delta[:] = delta if is_there else np.nan  # not computed where nothing below is trained
+        if self._loss.name in LINKS:  # such a loss starts from Z, and works in its place
+            # by gradient_check the same rows again and again
+            if self._predicting is None or not np.array_equal(self._predicting[0], rows):
+                predict = _predictor(self._kernels, self._network, self._matrix[rows], False, self._n_threads)
+                self._predicting = rows.copy(), predict
+            outputs[-1] = self._predicting[1](self.get_parameters())
+        return Inspection(loss, gradients, outputs, deltas)
 
     def apply_gradients(self, gradients: list[Array], learning_rate: float, n_rows: int) -> None:
         flat = np.zeros_like(self._buffers.parameters)

@@ -21,7 +21,7 @@ def read_only(array: Array) -> Array:
     return view
 
 
-def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, int]:
+def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, Any]:
     """A loss as the plan's header holds it, for outputs with the activation ``link`` and targets y."""
     convention = layout.SCIKIT_LEARN if loss.convention == "scikit-learn" else layout.PYTORCH
     code, soft = layout.LOSSES[loss.name], False
@@ -35,7 +35,7 @@ def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, int]:
 
 
 def as_targets(
-    y: Array, sample_weight: Array | None, real: Any, loss: Loss, codes: dict[str, int], n_outputs: int
+    y: Array, sample_weight: Array | None, real: Any, loss: Loss, codes: dict[str, Any], n_outputs: int
 ) -> layout.Targets:
     """Targets, weights and the loss's own numbers as kernels take them: flat, and empty where there are none."""
     labels, values = np.zeros(0, np.intp), np.zeros(0, real)
@@ -43,17 +43,27 @@ def as_targets(
         labels = y.reshape(-1)
     else:
         values = y.reshape(-1)
-    weights = np.zeros(0, real) if sample_weight is None else np.asarray(sample_weight, real)
-    if loss.class_weight is not None and _of_labels(loss, y):
-        by_class = np.asarray(loss.class_weight, real)[labels]
-        if codes["soft_targets"]:  # the loss of a row has the weights of all classes in it, its place in the mean one
-            values = weights if weights.size else np.ones(len(labels), real)
-        weights = weights * by_class if weights.size else by_class
+    if codes["soft_targets"] and loss.class_weight is not None and _of_labels(loss, y):
+        # the loss of a row has the weights of all classes in it, and its part in the mean that of its own
+        values = np.ones(len(labels), real) if sample_weight is None else np.asarray(sample_weight, real)
+    parts = row_weights(loss, y, sample_weight)
+    weights = np.zeros(0, real) if parts is None else np.asarray(parts, real)
     ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
     numbers = None
     if codes["soft_targets"] or codes["loss"] in layout.LOSS_FEATURES:
         numbers = read_only(coefficients(loss, n_outputs).astype(real))
     return layout.Targets(read_only(labels), read_only(values), read_only(weights), ends, numbers)
+
+
+def row_weights(loss: Loss, y: Array, sample_weight: Array | None) -> Array | None:
+    """What each row counts for in the mean that a loss is: its sample weight, times that of its class for labels.
+
+    None where every row counts as one.
+    """
+    if loss.class_weight is None or not _of_labels(loss, y):
+        return sample_weight
+    by_class = np.asarray(loss.class_weight)[y]
+    return by_class if sample_weight is None else by_class.astype(sample_weight.dtype) * sample_weight
 
 
 def coefficients(loss: Loss, n_outputs: int) -> Array:

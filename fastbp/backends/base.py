@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,27 @@ class Network:
         return any(one.kind == kind for one in self.operations)
 
 
+class Inspection(NamedTuple):
+    """What one batch leaves in a network, without an update.
+
+    Attributes
+    ----------
+    loss : float
+    gradients : list of ndarray
+        As :meth:`Session.loss_and_gradients` gives them.
+    outputs : list of ndarray
+        A of each operation, (n_rows, fan_out).
+    deltas : list of ndarray
+        dL / dZ of each operation, of the same shapes; the mean over the batch is in them. NaN where nothing that is
+        trained comes before.
+    """
+
+    loss: float
+    gradients: list[Array]
+    outputs: list[Array]
+    deltas: list[Array]
+
+
 class Session(ABC):
     """One network, its optimizer state and its training data, laid out where the backend wants them."""
 
@@ -94,6 +115,14 @@ class Session(ABC):
 
         The optimizer's penalty is in neither of them. Both are those of training: with the masks of step 0 and the
         batch's own statistics, which leave the running ones as they are. The gradient of these is 0.
+        """
+
+    @abstractmethod
+    def inspect(self, rows: Array) -> Inspection:
+        """The same on one batch, with the outputs and deltas of each operation: copies, as they are in training.
+
+        The last operation's outputs are those of a prediction where the loss brings the link. For batches of fewer than
+        2048 rows, which no session cuts into shards.
         """
 
     @abstractmethod

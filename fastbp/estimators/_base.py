@@ -15,9 +15,11 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastbp._fit import Data, train
 from fastbp._validation import Array, as_rows
 from fastbp.backends import Network, get_backend
 from fastbp.callbacks import Callback, ProgressBar
+from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._lbfgs import minimize_lbfgs
@@ -30,7 +32,7 @@ from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.optimizers import SGD, Adam, Optimizer
-from fastbp.trainer import Data, Trainer, _listeners
+from fastbp.trainer import Trainer
 
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
 PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time worth to speak of
@@ -111,7 +113,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             listeners: list[Callback] = []
             if hasattr(self, "_skl_callbacks"):
                 listeners.append(SklearnCallbacks(self, context, given, lambda: self._attributes(model, state)))
-            listeners += _listeners(() if self.callbacks is None else self.callbacks)
+            listeners += as_listeners(() if self.callbacks is None else self.callbacks)
             if isinstance(self.verbose, str):
                 listeners.append(ProgressBar())
             with ExitStack() as closing:
@@ -276,7 +278,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
         if first_pass and self.early_stopping:
             progress.best_weights = model.get_weights()
-        history = trainer._train(
+        history = train(
+            trainer,
             self._data(rows, trainer.loss),
             None if held_out is None else self._data(held_out, trainer.loss),
             1 if incremental else self.max_iter,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastbp.callbacks import Callback
-from fastbp.trainer import History, Trainer
+from fastbp.history import History
+from fastbp.trainer import Trainer
 
 
 class SklearnCallbacks(Callback):

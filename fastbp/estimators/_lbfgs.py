@@ -10,9 +10,11 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastbp._fit import Data
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
-from fastbp.trainer import Data, History, Trainer
+from fastbp.history import History
+from fastbp.trainer import Trainer
 
 
 class _Objective:
@@ -99,6 +101,8 @@ def minimize_lbfgs(
             listener.on_chunk_end(trainer, len(history.epochs) - 1, 1, logs)
         for listener in listeners:
             listener.on_epoch_end(trainer, len(history.epochs) - 1, logs)
+        for listener in listeners:
+            listener.on_epoch_complete(trainer, len(history.epochs) - 1, logs)
         since = time.perf_counter()
         if trainer.stopping:
             raise StopIteration

@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
 from fastbp.estimators._validation import Score
-from fastbp.trainer import History, Trainer
+from fastbp.history import History
+from fastbp.trainer import Trainer
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
 

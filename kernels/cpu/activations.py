@@ -183,6 +183,14 @@ def activation_forward(A, code):
 
 
 @kernel
+def relu_forward(A):
+    """A = max(A, 0) in place, and NaN stays: behind what is no gemm, whose own work it is."""
+    zero = A.dtype.type(0)
+    for q in range(A.shape[0]):
+        A[q] = zero if A[q] < zero else A[q]
+
+
+@kernel
 def activation_backward(dZ, A, code):
     """dZ = dZ f'(Z) in place, with the derivative taken from the output A = f(Z).
 

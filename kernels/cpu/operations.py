@@ -6,6 +6,7 @@ chosen by the type of ``plan``, and is not compiled.
 """
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, uses
+from fastbp.kernels.cpu.activations import relu_forward
 from fastbp.kernels.cpu.dropout import dropout_rows
 from fastbp.kernels.cpu.normalization import (
     batch_norm_backward,
@@ -20,6 +21,7 @@ from fastbp.kernels.cpu.normalization import (
 from fastbp.kernels.cpu.residual import add_rows, hand_on_rows
 from fastbp.kernels.cpu.simd import float_from_bits, window
 from fastbp.kernels.layout import (
+    ACTIVATION,
     ADD,
     ADDS,
     ADDS_TO_INPUT,
@@ -51,6 +53,7 @@ from fastbp.kernels.layout import (
     OPTIMIZER,
     OUT,
     OUT_LD,
+    RELU,
     RUNNING,
     SECOND_SLOT,
     SEED,
@@ -186,7 +189,7 @@ def add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers):
 
 @kernel.inlined
 def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
-    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation."""
+    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation but with a relu."""
     row, m = plan.table[layer], hi - lo
     (start, lda), ldy, n, kind = output_place(row[INPUT], slot, plan), row[OUT_LD], row[FAN_OUT], row[KIND]
     A = window(buffers.work, start + lo * lda, m * lda)
@@ -199,6 +202,8 @@ def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
         normalize_by_rows(layer, lo, Y, ldy, A, lda, m, n, plan, buffers)
     elif kind == ADD:
         add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers)
+    if row[ACTIVATION] == RELU:
+        relu_forward(Y)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ workspace and ``order`` has the rows of X that go through them.
 """
 
 from fastbp.kernels.layout import (
+    ACTIVATION,
     ADD,
     ADDS,
     ADDS_TO_INPUT,
@@ -36,6 +37,7 @@ from fastbp.kernels.layout import (
     OPTIMIZER,
     OUT,
     OUT_LD,
+    RELU,
     RUNNING,
     SECOND_SLOT,
     SEED,
@@ -46,6 +48,7 @@ from fastbp.kernels.layout import (
     WIDTH,
     padded,
 )
+from fastbp.kernels.reference.activations import relu_forward
 from fastbp.kernels.reference.dropout import dropout_rows
 from fastbp.kernels.reference.normalization import (
     batch_norm_backward,
@@ -140,7 +143,7 @@ def add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers):
 
 
 def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
-    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation."""
+    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation but with a relu."""
     row, m = plan.table[layer], hi - lo
     (start, lda), ldy, n, kind = output_place(row[INPUT], slot, plan), row[OUT_LD], row[FAN_OUT], row[KIND]
     A, Y = buffers.work[start + lo * lda :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
@@ -152,6 +155,8 @@ def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
         normalize_by_rows(layer, lo, Y, ldy, A, lda, m, n, plan, buffers)
     elif kind == ADD:
         add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers)
+    if row[ACTIVATION] == RELU:
+        relu_forward(Y[: m * ldy])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,175 @@
+"""Models in files: layers as names and fields, and back through the constructors of classes that are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp import initializers, layers
+from fastbp._files import Tensors, read, write
+from fastbp._validation import Array, shown
+
+if TYPE_CHECKING:
+    from fastbp.model import Sequential
+
+TYPE = "type"  # the field of a description that names its class
+
+
+def known_classes() -> dict[str, type[Any]]:
+    """The classes that a file may name: the public frozen dataclasses of ``fastbp.layers`` and ``initializers``."""
+    return {
+        name: kind
+        for module in (layers, initializers)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
+        and kind.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+
+
+def describe(value: Any) -> Any:
+    """A frozen dataclass as its name and fields, tuples as lists, functions by their name; what JSON holds, as it is.
+
+    >>> describe(layers.Dense(3, "relu"))
+    {'type': 'Dense', 'units': 3, 'activation': 'relu', 'initializer': 'glorot_uniform'}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return {TYPE: type(value).__name__, **fields}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if callable(value):
+        return {"function": getattr(value, "__qualname__", type(value).__name__)}
+    return value
+
+
+def build(description: Any, what: str) -> Any:
+    """The object that :func:`describe` was given; only classes that are known, through their constructors.
+
+    Raises
+    ------
+    ValueError
+        For an unknown class or field, or a value that the constructor refuses.
+    """
+    if isinstance(description, list):
+        return tuple(build(item, f"{what}[{k}]") for k, item in enumerate(description))
+    if not isinstance(description, dict):
+        return description
+    name, known = description.get(TYPE), known_classes()
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(
+            f"{what} is of the unknown kind {shown(name)}; this fastbp knows {', '.join(sorted(known))}. A newer one "
+            "may know it"
+        )
+    kind, given = known[name], {key: value for key, value in description.items() if key != TYPE}
+    unknown = sorted(given.keys() - {field.name for field in dataclasses.fields(kind) if field.init})
+    if unknown:
+        raise ValueError(f"{what} ({name}) has the unknown field {unknown[0]!r}: a newer fastbp may know it")
+    values = {key: build(value, f"{what}.{key}") for key, value in given.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} ({name}): {error}") from None
+
+
+def first_difference(saved: Any, here: Any, what: str) -> str | None:
+    """Where two descriptions differ first, in words; None where they do not.
+
+    >>> first_difference({"l2": 0.0, "beta": 0.9}, {"l2": 0.0, "beta": 0.8}, "optimizer")
+    'optimizer.beta is 0.8 here, but 0.9 there'
+    """
+    if isinstance(saved, dict) and isinstance(here, dict) and saved.keys() == here.keys():
+        pairs = [(f"{what}.{key}", saved[key], here[key]) for key in here]
+    elif isinstance(saved, list) and isinstance(here, list) and len(saved) == len(here):
+        pairs = [(f"{what}[{k}]", a, b) for k, (a, b) in enumerate(zip(saved, here, strict=True))]
+    else:
+        same = saved == here or (saved != saved and here != here)
+        return None if same else f"{what} is {shown(here)} here, but {shown(saved)} there"
+    return next(filter(None, (first_difference(a, b, name) for name, a, b in pairs)), None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+
+
+def describe_model(model: Sequential) -> dict[str, Any]:
+    """Everything about a model but its weights.
+
+    Raises
+    ------
+    TypeError
+        For a layer that no file can hold.
+    """
+    for layer in model.layers:
+        if known_classes().get(type(layer).__name__) is not type(layer):
+            raise TypeError(f"a file holds layers of fastbp, not of a class of your own: {shown(layer)}")
+    return {
+        "layers": describe(model.layers),
+        "n_features": model.n_features,
+        "dtype": model.dtype.name,
+        "link": model.link,
+    }
+
+
+def named_weights(model: Sequential) -> dict[str, Array]:
+    """A model's weights by the names that a file has for them: ``weights.W1``, ``weights.b1``, ..."""
+    return dict(zip(_weight_names(model), model._weights, strict=True))
+
+
+def _weight_names(model: Sequential) -> list[str]:
+    return [f"weights.{name}" for name in model._described.names]
+
+
+def read_weights(tensors: Tensors, model: Sequential, *, alone: bool) -> list[Array]:
+    """The weights of a file, once their names, shapes and dtypes have been found right.
+
+    Raises
+    ------
+    ValueError
+        For arrays that are missing, too many (where nothing else is in the file, ``alone``) or of another kind.
+    """
+    names, shapes, dtype, kinds = _weight_names(model), model._described.shapes, model.dtype, tensors.kinds
+    missing = [name for name in names if name not in kinds]
+    extra = [name for name in kinds if name not in names and (alone or name.startswith("weights."))]
+    for problem, found in (("has not", missing), ("has, beyond what its layers need,", extra)):
+        if found:
+            raise ValueError(f"{tensors.path} {problem} the array{'s' * (len(found) > 1)} {', '.join(sorted(found))}")
+    for name, shape in zip(names, shapes, strict=True):
+        if kinds[name] != (dtype.name, tuple(shape)):
+            there = "of the shape {1} and dtype {0}".format(*kinds[name])
+            raise ValueError(f"{tensors.path}: {name} is {there}, but its layers need {tuple(shape)} and {dtype.name}")
+    return tensors.load(names)
+
+
+def save_model(model: Sequential, path: Path) -> None:
+    """Write a model to a file."""
+    if not all(np.isfinite(array).all() for array in model._weights):
+        raise ValueError("the model has weights that are infinite or NaN, which no file is loaded with: train it anew")
+    header = {"kind": "model", "model": describe_model(model)}
+    write(path, header, named_weights(model))
+
+
+def load_model(kind: type[Sequential], path: Path) -> Sequential:
+    """The model of a file or of a checkpoint."""
+    header, tensors = read(path, "model", "checkpoint")
+    given = header.get("model")
+    names = ("layers", "n_features", "dtype", "link")
+    if not isinstance(given, dict) or given.keys() != set(names) or not isinstance(given["layers"], list):
+        raise ValueError(f"{path} is damaged: a model is described by {', '.join(names)}, got {shown(given)}")
+    try:
+        model = kind._without_weights(
+            build(given["layers"], "layers"), n_features=given["n_features"], dtype=given["dtype"], link=given["link"]
+        )
+        model.set_weights(read_weights(tensors, model, alone=header["kind"] == "model"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds no usable model: {error}") from None
+    return model

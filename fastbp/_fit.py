@@ -1,0 +1,118 @@
+"""The epochs of one call of ``Trainer.fit``: what is told to whom, and what is left where they end early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastbp._checkpoint import Fit, Saved, settings
+from fastbp._orders import Orders
+from fastbp._run import Run
+from fastbp._validation import Array
+from fastbp._verify import verify_step
+from fastbp.backends import Session
+from fastbp.callbacks import Callback
+from fastbp.history import History
+
+if TYPE_CHECKING:
+    from fastbp.trainer import Trainer
+
+Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
+
+
+def train(
+    trainer: Trainer,
+    data: Data,
+    validation: Data | None,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    listeners: Sequence[Callback],
+    resume_from: Path | None = None,
+) -> History:
+    """``Trainer.fit`` on arguments that have been checked, without its warning; with ``batch_size`` rows at most."""
+    orders = Orders(data[0].shape[0], trainer._rng, compiled=trainer.backend == "cpu")
+    optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * trainer._rates.scheduled]
+    history, n_steps = History(["loss", *optional, "epoch_seconds"]), -(-len(orders.rows) // batch_size)
+    fit = Fit(settings(data, validation, batch_size, shuffle), epochs, history, orders.rows, listeners)
+    session, saved = _begin(trainer, data, fit, n_steps, resume_from)
+    if trainer.verify:
+        _verify(trainer, data, orders.rows[:batch_size], batch_size)
+    validation_loss = None if validation is None else session.evaluation(*validation)
+    history, link, stopped = fit.history, trainer.model.link, saved is not None and saved.stopped
+    trainer.model.link, trainer._stop = trainer._link, False
+    trainer._fit, trainer._epoch = fit, fit.epoch
+    run = Run(trainer, session, batch_size, n_steps, listeners)
+    trainer._session = session
+    try:
+        for listener in listeners:
+            listener.on_train_begin(trainer, epochs, n_steps)
+        for listener, state in [] if saved is None else saved.callbacks:
+            listener.set_state(state)
+        for epoch in range(epochs if stopped else fit.epoch, epochs):
+            fit.whole, start = False, time.perf_counter()
+            rows = orders.draw() if shuffle else orders.rows
+            logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
+            run.hand_over()
+            if validation_loss is not None:
+                logs["val_loss"] = validation_loss()
+            if trainer._rates.scheduled:
+                logs["learning_rate"] = run.last_rate
+            trainer._rates.end_epoch(logs)
+            history.append(logs)
+            fit.epoch, fit.whole, trainer._epoch = epoch + 1, True, epoch + 1
+            for listener in listeners:
+                listener.on_epoch_end(trainer, epoch, logs)
+            for listener in listeners:
+                listener.on_epoch_complete(trainer, epoch, logs)
+            if trainer._stop:
+                break
+        trainer._stop = trainer._stop or stopped
+        history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
+    except KeyboardInterrupt:
+        history.interrupted, history.message = True, f"interrupted {run.place}"
+        trainer._fit = None
+        run.cut_short()
+    except BaseException:
+        trainer._fit = None
+        run.go_back()
+        raise
+    finally:
+        trainer._optimizer_state, trainer._session = session.get_optimizer_state(), None
+        if not run.trained:
+            trainer.model.link = link
+    try:
+        for listener in listeners:
+            listener.on_train_end(trainer, history)
+    finally:
+        fit.close()
+    return history
+
+
+def _begin(
+    trainer: Trainer, data: Data, fit: Fit, n_steps: int, resume_from: Path | None
+) -> tuple[Session, Saved | None]:
+    """Open a session: anew, or at a checkpoint, at which trainer, model and fit then stand too."""
+    saved, batch_size = None if resume_from is None else Saved(resume_from, trainer, fit), fit.settings["batch_size"]
+    seed = trainer._mask_seed if saved is None else saved.mask_seed
+    session = trainer._open(*data, batch_size=batch_size, seed=seed)
+    if saved is not None:
+        saved.apply(trainer, fit, session)
+    else:
+        trainer._rates.begin(fit.epochs, n_steps, validated=fit.settings["validation_rows"] > 0)
+        if trainer._optimizer_state is not None:
+            session.set_optimizer_state(trainer._optimizer_state)
+    return session, saved
+
+
+def _verify(trainer: Trainer, data: Data, rows: Array, batch_size: int) -> None:
+    """Take the first step with the reference too."""
+    verify_step(
+        trainer._open(*data, batch_size=batch_size),
+        trainer._open(*data, batch_size=batch_size, backend="reference"),
+        rows,
+        learning_rate=trainer.learning_rate,
+        backend=trainer.backend,
+    )

@@ -1,0 +1,120 @@
+"""Checkpoints of a training, epoch by epoch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastbp._files import as_path
+from fastbp._validation import flag, whole_number
+from fastbp.callbacks._base import Callback
+from fastbp.callbacks._monitor import Monitor
+
+if TYPE_CHECKING:
+    from fastbp.trainer import Trainer
+
+
+class Checkpoint(Callback):
+    """Write the training to a file after an epoch: each one, every so many, or the best so far.
+
+    ``trainer.fit(..., resume_from=path)`` goes on from it, and :func:`fastbp.load` takes the model out of it. It is
+    written after all callbacks have had ``on_epoch_end``, to another name, and then renamed: the path has a whole file
+    at any moment. For the last and the best, give two of them with two paths.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Fields in braces are filled in: ``{epoch}``, the epochs done, and the values of the logs, as in
+        ``"run-{epoch:03d}-{val_loss:.4f}.safetensors"``. Without any, each file replaces the one before.
+    every : int, default=1
+        Epochs from one file to the next. The last epoch is written in any case.
+    best : bool, default=False
+        Whether only an epoch that is better than all before is written.
+    monitor, mode
+        For ``best``, which is better; as in :class:`fastbp.EarlyStopping`.
+
+    Attributes
+    ----------
+    best_value : float
+        That of the best epoch so far.
+    last_path : str or None
+        The file that was written last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument out of its range; in ``fit`` for a field that there is no value for.
+    OSError
+        In ``fit``, where the file cannot be written: before the first epoch where its folder is missing.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, fastbp
+    >>> X, y = np.ones((8, 2)), np.arange(8.0)
+    >>> def new_trainer():
+    ...     model = fastbp.Sequential([fastbp.Dense(1)], n_features=2, random_state=0)
+    ...     return fastbp.Trainer(model, loss="mean_squared_error", random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "run.safetensors")
+    ...     _ = new_trainer().fit(X, y, epochs=3, callbacks=[fastbp.Checkpoint(path)])
+    ...     history = new_trainer().fit(X, y, epochs=5, resume_from=path)
+    >>> len(history["loss"])
+    5
+    """
+
+    optional = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        best: bool = False,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+    ) -> None:
+        self.path, self.every, self.best = os.fspath(as_path(path)), whole_number(every, "every"), flag(best, "best")
+        self._monitor = Monitor(monitor, mode)
+        self._start()
+
+    def _start(self) -> None:
+        self.best_value, self._better, self._n_epochs = self._monitor.worst, False, 0
+        self.last_path: str | None = None
+
+    def on_train_begin(self, trainer: Trainer, n_epochs: int, n_steps: int) -> None:
+        self._start()
+        self._n_epochs, folder = n_epochs, Path(self.path).parent
+        if "{" not in str(folder) and not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder} for checkpoints: make it first")
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        if self.best:
+            value = self._monitor.value(logs, "Checkpoint(best=True)")
+            self._better = self._due(trainer, epoch) and self._monitor.better(value, self.best_value)
+            if self._better:
+                self.best_value = value
+
+    def on_epoch_complete(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        if self._better if self.best else self._due(trainer, epoch):
+            path = self._named(epoch, logs)
+            trainer.save(path)
+            self.last_path = path
+
+    def _due(self, trainer: Trainer, epoch: int) -> bool:
+        return (epoch + 1) % self.every == 0 or epoch + 1 == self._n_epochs or trainer.stopping
+
+    def _named(self, epoch: int, logs: dict[str, float]) -> str:
+        try:
+            return self.path.format(**{**logs, "epoch": epoch + 1})
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the path {self.path!r} cannot be filled in ({type(error).__name__}: {error}): its fields may be "
+                f"{', '.join(['epoch', *logs])}; a brace that is none is doubled"
+            ) from None
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "last_path": self.last_path}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best_value, self.last_path = state["best_value"], state["last_path"]
