@@ -19,9 +19,12 @@ from fastbp.kernels.cpu import (
     adaptive,
     losses,
     optimizers,
+    output_losses,
     predict,
     rectifiers,
+    robust_losses,
     rules,
+    soft_targets,
     sparse,
     step,
     tiles,
@@ -39,6 +42,7 @@ from fastbp.kernels.layout import (
     LION,
     MOMENTUM_RMSPROP,
     NADAM,
+    PYTORCH,
     RMSPROP,
     SCRATCH,
     SCRATCH_STRIDE,
@@ -211,6 +215,33 @@ def losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, blocks, index,
             losses.squared_error(
                 row_loss, dZ, Z, ld, values, index, weights, scale, m, n, HALF_SQUARED_ERROR, convention
             )  # fmt: skip
+
+
+@repeated
+def other_losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, coefficients, index, weights, scale, m, n):
+    """A loss that plain networks do without, by its place in ``_loss_cases.NAMES``."""
+    scale = Z.dtype.type(scale)
+    for _ in range(n_times):
+        if what == 0:
+            robust_losses.absolute_error(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 1:
+            robust_losses.huber(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 2:
+            robust_losses.quantile(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 3:
+            robust_losses.log_cosh(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 4:
+            output_losses.output_cross_entropy(row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n)
+        elif what == 5:
+            output_losses.output_poisson(row_loss, dZ, Z, ld, values, index, weights, scale, m, n)
+        elif what == 6:
+            soft_targets.soft_cross_entropy(
+                row_loss, dZ, Z, ld, labels, values, coefficients, index, weights, scale, m, n, PYTORCH
+            )
+        else:
+            soft_targets.soft_sigmoid_cross_entropy(
+                row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n, PYTORCH
+            )
 
 
 @repeated

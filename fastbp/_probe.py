@@ -11,6 +11,7 @@ import numpy as np
 
 from fastbp._validation import Array
 from fastbp.backends import Inspection
+from fastbp.backends._targets import row_weights
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import SGD
@@ -48,7 +49,7 @@ class Probe:
     X, y, sample_weight
         As checked.
     weight : float
-        Number of rows, or sum of their weights.
+        Number of rows, or sum of their weights (those of samples times those of labels).
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class Probe:
         n_rows = self.X.shape[0]
         self._session = trainer._open(self.X, self.y, self.sample_weight, batch_size=min(n_rows, BLOCK_ROWS))
         self._blocks = [np.arange(k, min(k + BLOCK_ROWS, n_rows)) for k in range(0, n_rows, BLOCK_ROWS)]
-        sizes = [len(b) if self.sample_weight is None else float(self.sample_weight[b].sum()) for b in self._blocks]
+        parts = row_weights(self.loss, self.y, self.sample_weight)
+        sizes = [len(b) if parts is None else float(parts[b].sum()) for b in self._blocks]
         self.weight = float(sum(sizes))
         self._shares = [size / self.weight for size in sizes]
 

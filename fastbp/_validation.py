@@ -15,6 +15,8 @@ from sklearn.utils import check_array, check_random_state
 
 Array = NDArray[Any]
 
+SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, or averaged in float16, are right
+
 
 def shown(value: Any) -> str:
     """``value`` as messages show it: not longer than a line, and whatever its ``repr`` does.
@@ -170,7 +172,8 @@ def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
     if y.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer labels from 0 to {n_classes - 1}, got an array of {y.dtype}")
     if y.shape != (n_samples,):
-        raise ValueError(f"{name} must have the shape ({n_samples},), one label for each row of X, got {y.shape}")
+        soft = "; soft targets are floats, with a column for each class" if y.ndim == 2 else ""
+        raise ValueError(f"{name} must have the shape ({n_samples},), one label for each row of X, got {y.shape}{soft}")
     if y.min() < 0 or y.max() >= n_classes:
         raise ValueError(
             f"{name} must hold labels from 0 to {n_classes - 1}, one for each output, got labels from {y.min()} to "
@@ -197,6 +200,36 @@ def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) 
                 f"from {least} to {most}"
             )
     return np.require(y, np.intp, ["C", "A"])
+
+
+def looks_soft(y: Any, n_outputs: int, by_blocks: bool) -> bool:
+    """Whether y holds a share of each class instead of labels: floats in two dimensions.
+
+    With blocks labels have two dimensions as well; then the number of columns tells.
+    """
+    try:
+        y = np.asarray(y)
+    except (TypeError, ValueError):
+        return False
+    return bool(y.dtype.kind == "f" and y.ndim == 2 and (y.shape[1] == n_outputs or not by_blocks))
+
+
+def soft_targets(y: Any, name: str, *, n_samples: int, n_outputs: int, blocks: tuple[int, ...], dtype: Any) -> Array:
+    """Shares of the classes, (n_samples, n_outputs), at least 0, whose sum over a row, or a block of it, is 1."""
+    y = targets(y, name, n_samples=n_samples, n_outputs=n_outputs, dtype=dtype)
+    if y.min() < 0:
+        raise ValueError(
+            f"{name} must be at least 0 for soft targets, shares of each class, got values down to {y.min()}"
+        )
+    start = 0
+    for k, size in enumerate(blocks or (n_outputs,)):
+        sums = y[:, start : start + size].sum(axis=1, dtype=float)
+        worst = int(np.abs(sums - 1).argmax())
+        if abs(sums[worst] - 1) > SOFT_TARGETS_TOLERANCE:
+            where = f"{name}[{worst}, {start}:{start + size}] (block {k})" if blocks else f"{name}[{worst}]"
+            raise ValueError(f"soft targets must sum to 1 over the classes, but {where} has the sum {sums[worst]:.6g}")
+        start += size
+    return y
 
 
 def targets(y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any, unit_interval: bool = False) -> Array:

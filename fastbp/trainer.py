@@ -36,7 +36,8 @@ class Trainer:
         Its weights are replaced after each epoch.
     loss : str or Loss
         ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"``,
-        ``"half_squared_error"`` or ``"poisson"``; see :class:`fastbp.losses.Loss`.
+        ``"half_squared_error"``, ``"poisson"``, ``"mean_absolute_error"``, ``"huber"``, ``"quantile"`` or
+        ``"log_cosh"``; see :class:`fastbp.losses.Loss`, also for label smoothing and class weights.
     optimizer : Optimizer, default=Adam()
         ``SGD``, ``RMSprop``, ``Adagrad``, ``Adam``, ``AdamW``, ``NAdam`` or ``Lion``. Its state goes on from one
         ``fit`` to the next.
@@ -151,7 +152,8 @@ class Trainer:
         X : array-like of shape (n_samples, n_features)
         y : array-like
             What the loss takes: integer labels of shape (n_samples,), or (n_samples, n_blocks) for a loss with blocks;
-            or values of shape (n_samples, n_outputs), or (n_samples,) for one output.
+            or values of shape (n_samples, n_outputs), or (n_samples,) for one output. For the softmax cross-entropy
+            such values are soft targets, shares of the classes, whose sum over a row is 1.
         epochs : int, default=1
         batch_size : int, default=32
             Rows of a step; the last batch of an epoch may be shorter. More than n_samples is n_samples.

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import sparse
 
 from fastbp._config import show_config
-from fastbp.backends._planned import PlannedSession, as_rows, as_targets, read_only
+from fastbp.backends._planned import PlannedSession, as_rows
+from fastbp.backends._targets import read_only
 from fastbp.backends.base import Network
 from fastbp.backends.cpu import BACKEND
 from fastbp.kernels import layout
@@ -36,7 +37,7 @@ def compile_for(dtype: Any, form: Callable[[Any], Any] = np.ascontiguousarray) -
     parameters = [np.zeros(shape, dtype) for shape in network.shapes]
     session: PlannedSession = BACKEND.open(network, loss, SGD(), X, y, parameters=parameters, batch_size=2, n_threads=1)
     plan, buffers, hyper = session._plan, session._buffers, session._hyper
-    targets, order = as_targets(y, None, dtype, loss), read_only(np.arange(4))
+    targets, order = session._targets, read_only(np.arange(4))
     steps = read_only(layout.with_next(np.arange(4)))
     for entry in ("serial", "threaded"):
         getattr(train_steps, entry)(np.empty(2), plan, buffers, session._X, targets, steps, np.zeros(2), hyper, 0)

@@ -68,8 +68,8 @@ MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = r
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
     LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
-    SHARD, SHARDS, SEED, N_MOMENTS, ADJUSTS, AVERAGES, SQUARES, N_SQUARES, HEADER_SIZE,
-) = range(28)  # fmt: skip
+    SHARD, SHARDS, SEED, N_MOMENTS, ADJUSTS, AVERAGES, SQUARES, N_SQUARES, SOFT_TARGETS, HEADER_SIZE,
+) = range(29)  # fmt: skip
 
 # Entries of ``hyper``: what stands in the description (0 for no clipping), and from RATE on what each step writes down
 # for its update. MU_PRODUCT goes on from step to step, and starts from 1.
@@ -96,12 +96,28 @@ ACTIVATIONS = {
 }
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR, POISSON = range(5)
+# Those with kernels of their own, compiled for networks with the feature that is named behind them
+MEAN_ABSOLUTE_ERROR, HUBER, QUANTILE, LOG_COSH, OUTPUT_CROSS_ENTROPY, OUTPUT_POISSON = range(5, 11)
 LOSSES = {
     "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
     "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
     "mean_squared_error": MEAN_SQUARED_ERROR,
     "half_squared_error": HALF_SQUARED_ERROR,
     "poisson": POISSON,
+    "mean_absolute_error": MEAN_ABSOLUTE_ERROR,
+    "huber": HUBER,
+    "quantile": QUANTILE,
+    "log_cosh": LOG_COSH,
+}
+# Losses that bring a link, on the outputs of another activation
+OUTPUT_LOSSES = {"sigmoid_cross_entropy": OUTPUT_CROSS_ENTROPY, "poisson": OUTPUT_POISSON}
+LOSS_FEATURES = {
+    MEAN_ABSOLUTE_ERROR: "robust_losses",
+    HUBER: "robust_losses",
+    QUANTILE: "robust_losses",
+    LOG_COSH: "robust_losses",
+    OUTPUT_CROSS_ENTROPY: "output_losses",
+    OUTPUT_POISSON: "output_losses",
 }
 
 # GRADIENT: no update; the gradient is written to the first moment. Those behind ADAM need the feature "optimizers".
@@ -110,7 +126,10 @@ PYTORCH, SCIKIT_LEARN = range(2)
 
 
 # What kernels are compiled with only where a network needs it: see ``Plan.uses``
-FEATURES = ("dropout", "batch_norm", "layer_norm", "residual", "rectifiers", "optimizers", "clipping")
+FEATURES = (
+    "dropout", "batch_norm", "layer_norm", "residual", "rectifiers", "optimizers", "clipping", "robust_losses",
+    "soft_targets", "output_losses",
+)  # fmt: skip
 
 
 class Plan(NamedTuple):
@@ -166,12 +185,17 @@ class Targets(NamedTuple):
     blocks : ndarray of intp, shape (n_blocks + 1,), or None
         Where outputs go by blocks with a label each: 0 and the end of each block, (0, 3, 7) for blocks of 3 and 4. None
         is another type to the compiler, so that only networks with blocks wait for what blocks need.
+    coefficients : ndarray of real, or None
+        Numbers of the loss, for the features in ``LOSS_FEATURES`` and ``"soft_targets"``: Huber's delta; the level of
+        each output for the quantile loss; the label smoothing and then the class weights, (n_outputs,) for a softmax,
+        those of targets 0 and then those of targets 1, (2 * n_outputs,), for a sigmoid.
     """
 
     labels: Array
     values: Array
     weights: Array
     blocks: Array | None = None
+    coefficients: Array | None = None
 
 
 def padded(n: int, unit: int = GROUP) -> int:

@@ -34,6 +34,7 @@ from fastbp.kernels.layout import (
     KIND,
     LANES,
     LAYER_NORM,
+    LOSS,
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
@@ -54,6 +55,7 @@ from fastbp.kernels.layout import (
     SHARD,
     SHARDS,
     SLOPE,
+    SOFT_TARGETS,
     SOURCE,
     SQUARES,
     SQUARES_AT,
@@ -173,10 +175,17 @@ def plan(
     first = 1 if owners else -1 if gathered else 0
     between = regions(operations, first=first, clipping=clipping) if update else None
     features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF}
+    features |= loss_features(header)
     features |= {"rectifiers"} if set(activations) & set(RECTIFIERS) else set()
     if clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]:
         features |= {"optimizers", "clipping"} if clipping else {"optimizers"}
     return Plan(header, table, items, shares, places, crew, between, marker(features)), position
+
+
+def loss_features(header: Array) -> set[str]:
+    """Of ``layout.FEATURES``, those that the loss needs."""
+    features = {layout.LOSS_FEATURES.get(int(header[LOSS])), "soft_targets" if header[SOFT_TARGETS] else None}
+    return {name for name in features if name is not None}
 
 
 def _places_of_squares(table: Array, start: int) -> int:

@@ -20,6 +20,7 @@ if __name__ == "__main__" and len(sys.argv) > 1:
     _jit.VECTOR_BITS = int(sys.argv[1])
 
 from _kernels import DTYPES, Net
+from _loss_batches import MODULES, Batch
 
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
@@ -42,6 +43,7 @@ LOSSES = {
     "half_squared_error": ("tanh", 1),
     "poisson": ("exp", 2),
 }
+ROBUST = {"huber": ("tanh", 17)}
 OPTIMIZERS = {
     "adam": {"optimizer": layout.ADAM, "hyper": (0.9, 0.99, 1e-8, 0.01)},
     "adam, scikit-learn": {
@@ -72,7 +74,7 @@ def digest(arrays):
 
 def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=None, dense=False, shard=0):
     """Digest of weights, moments and losses after one epoch on a plan as asked; ``dense`` for a sparse X filled up."""
-    link, n_outputs = LOSSES[loss]
+    link, n_outputs = (LOSSES | ROBUST)[loss]
     widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
     net = Net(
         widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
@@ -124,6 +126,16 @@ def of_blocks(dtype):
     return digest([row_loss, dZ])
 
 
+def of_other_losses():
+    """Digest of losses and gradients of the kernels that plain networks do without."""
+    arrays = []
+    for name, n in itertools.product(MODULES, (5, 37)):
+        loss, dZ = Batch(name, np.float32, 50, n, weighted=True).results(MODULES[name])
+        assert np.isfinite(loss).all() and np.count_nonzero(dZ) == 50 * n
+        arrays += [loss, dZ]
+    return digest(arrays)
+
+
 def of_rectifiers(dtype):
     """Digest of what all of them make of numbers of every size, and of their derivatives."""
     rng = np.random.default_rng(0)
@@ -172,13 +184,17 @@ def main():
         "sparse": trained("serial", 3, False, *arguments, density=0.2, shard=12),
         "dense": trained("serial", 2, False, *arguments, density=0.2, dense=True, shard=12),
     }
+    arguments = np.float32, ("tanh", "tanh"), "huber", "adam"
+    cases["float32 | robust loss, serial"] = {
+        f"{n_threads} threads": trained("serial", n_threads, n_threads > 1, *arguments) for n_threads in (1, 4)
+    }
     for dtype, optimizer, batch in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9)), (100, LARGE)):
         runs = {n_threads: by_backend(n_threads, dtype, optimizer, batch) for n_threads in (1, 2)}
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
     parts = [part(dtype) for part in (of_blocks, of_rectifiers) for dtype in DTYPES]
-    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": parts}))
+    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": [*parts, of_other_losses()]}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,20 @@ import numpy as np
 from _kernels import DTYPES, Net, lanes, panelled, panels_of, read_only
 
 from fastbp.kernels import layout
-from fastbp.kernels.cpu import activations, adaptive, clipping, gemm, losses, optimizers, rules, simd, tiles
+from fastbp.kernels.cpu import (
+    activations,
+    adaptive,
+    clipping,
+    gemm,
+    losses,
+    optimizers,
+    output_losses,
+    robust_losses,
+    rules,
+    simd,
+    soft_targets,
+    tiles,
+)
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
 from fastbp.kernels.cpu.training import train_steps
 
@@ -118,6 +131,29 @@ def elements(dtype, at_end):
                 )
             losses.poisson(row_loss, dZ, Z, ld, values, *rest)
             losses.squared_error(row_loss, dZ, Z, ld, values, *rest, layout.MEAN_SQUARED_ERROR, convention)
+            other_losses(at_end, row_loss, dZ, Z, ld, labels, values, *rest, convention)
+
+
+def other_losses(at_end, row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention):
+    """Those that plain networks do without; ``coefficients`` end with the last that each of them has."""
+    real, none = Z.dtype.type, np.zeros(0, Z.dtype)
+    one, each, classes, pairs = (guarded(np.full(k, 0.5, real), at_end) for k in (1, n, 1 + n, 1 + 2 * n))
+    out, rest = (row_loss, dZ, Z, ld), (index, weights, scale, m, n)
+    robust_losses.absolute_error(*out, values, *rest)
+    robust_losses.huber(*out, values, one, *rest)
+    robust_losses.quantile(*out, values, each, *rest)
+    robust_losses.log_cosh(*out, values, *rest)
+    output_losses.output_cross_entropy(*out, values, pairs, *rest)
+    output_losses.output_poisson(*out, values, *rest)
+    soft_targets.soft_sigmoid_cross_entropy(*out, values, pairs, *rest, convention)
+    soft_targets.soft_cross_entropy(*out, np.zeros(0, np.intp), values, classes, *rest, convention)
+    factors = guarded(np.ones(m, real), at_end)
+    soft_targets.soft_cross_entropy(*out, labels, factors, classes, *rest, convention)
+    if n > 3:
+        blocks, rest = guarded(np.array([0, 2, n], np.intp), at_end), (index, weights, scale, m, convention)
+        several = guarded(np.array([[0, n - 3], [1, 0], [1, n - 3]], np.intp), at_end)
+        soft_targets.block_soft_cross_entropy(*out, several, none, blocks, one, *rest)
+        soft_targets.block_soft_cross_entropy(*out, np.zeros(0, np.intp), values, blocks, one, *rest)
 
 
 def transposes(dtype, at_end):

@@ -113,6 +113,9 @@ class Net:
             values = rng.poisson(2.0, n_rows * widths[-1]).astype(dtype)
         else:
             values = rng.normal(size=n_rows * widths[-1]).astype(dtype)
+        coefficients = None
+        if self.plan.header[layout.LOSS] in layout.LOSS_FEATURES:  # those of the losses that have none, or one
+            coefficients = read_only(np.full(1 if loss == "huber" else 0, 0.7, dtype))
         X, weights = rng.normal(size=n_rows * widths[0]).astype(dtype), np.zeros(0, dtype)
         if weighted:
             weights = rng.uniform(0.5, 2, n_rows).astype(dtype)
@@ -120,7 +123,7 @@ class Net:
         if density is not None:
             X[rng.uniform(size=X.size) >= density] = 0
             self.X = compressed(X.reshape(n_rows, -1), self.plan)
-        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends)
+        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends, coefficients)
         self.order = read_only(rng.permutation(n_rows).astype(np.intp))
         self.hyper = np.zeros(layout.HYPER_SIZE)
         self.hyper[: len(hyper)] = hyper

@@ -62,6 +62,9 @@ import sys
 import numpy as np
 from _kernels import Net
 from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross_entropy
+from fastbp.kernels.cpu.output_losses import output_cross_entropy, output_poisson
+from fastbp.kernels.cpu.robust_losses import row_sum
+from fastbp.kernels.cpu.soft_targets import weighted_targets, soft_sigmoid_cross_entropy
 from fastbp.kernels.cpu.rectifiers import rectifier_backward, rectifier_forward, rectifier_forward_slope
 from fastbp.kernels.cpu.training import train_steps
 from fastbp.kernels.layout import with_next
@@ -71,6 +74,8 @@ train_steps.serial(np.zeros(2), net.plan, net.buffers, net.X, net.targets, order
 (text,) = train_steps.serial.inspect_llvm().values()
 open(sys.argv[1], "w").write(text)
 assert softmax_cross_entropy._part.signatures and not block_softmax_cross_entropy._part.signatures
+unused = row_sum, weighted_targets, soft_sigmoid_cross_entropy, output_cross_entropy, output_poisson
+assert not any(kernel._part.signatures for kernel in unused)
 for other in (rectifier_backward, rectifier_forward, rectifier_forward_slope):
     assert not other._part.signatures
 """

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastbp._validation import Array
 from fastbp.backends._optimizers import State, described
+from fastbp.backends._targets import as_targets, loss_codes, read_only
 from fastbp.backends.base import Backend, Inspection, Matrix, Network, Session
 from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.csr import Csr, csr
@@ -45,24 +46,6 @@ class Kernels:
     threads: Callable[[int | None], int]
 
 
-def loss_codes(loss: Loss) -> dict[str, Any]:
-    """A loss as the plan's header holds it."""
-    convention = layout.SCIKIT_LEARN if loss.convention == "scikit-learn" else layout.PYTORCH
-    return {"loss": layout.LOSSES[loss.name], "loss_convention": convention}
-
-
-def as_targets(y: Array, sample_weight: Array | None, real: Any, loss: Loss) -> layout.Targets:
-    """Targets and weights as kernels take them: flat, and empty where there are none."""
-    labels, values = np.zeros(0, np.intp), np.zeros(0, real)
-    if y.dtype == np.intp:
-        labels = y.reshape(-1)
-    else:
-        values = y.reshape(-1)
-    weights = np.zeros(0, real) if sample_weight is None else np.asarray(sample_weight, real)
-    ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
-    return layout.Targets(read_only(labels), read_only(values), read_only(weights), ends)
-
-
 def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
     """X as kernels take it: flat, or in compressed rows; ``plan`` where it is for training.
 
@@ -77,16 +60,6 @@ def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
 def density(X: Matrix) -> float | None:
     """Share of a sparse X that is not zero; None where X is dense."""
     return None if isinstance(X, np.ndarray) else float(X.nnz / (X.shape[0] * X.shape[1]))
-
-
-def read_only(array: Array) -> Array:
-    """A view that cannot be written through, contiguous and aligned, of numpy's own array type.
-
-    A memory map is another type to Numba. An array that is not aligned is none: compiled code takes it for aligned.
-    """
-    view = np.require(np.asarray(array), requirements=["C", "A"]).view()
-    view.flags.writeable = False
-    return view
 
 
 class PlannedSession(Session):
@@ -111,6 +84,7 @@ class PlannedSession(Session):
         self._n_threads, self._lanes = kernels.threads(n_threads), kernels.lanes(network)
         numbers = described(optimizer)
         self._hyper = numbers.hyper
+        of_loss = loss_codes(loss, network.activations[-1], y)
         self._plan, work_size = schedule.training_plan(
             network.widths,
             network.activations,
@@ -121,13 +95,14 @@ class PlannedSession(Session):
             density=density(X),
             operations=network.operations,
             seed=seed,
-            **loss_codes(loss),
+            **of_loss,
             clipping=numbers.clipping,
             **numbers.codes,
         )
         self._matrix = X
         self._predicting: tuple[Array, Callable[[list[Array]], Array]] | None = None
-        self._X, self._targets = as_rows(X, self._plan), as_targets(y, sample_weight, network.dtype, loss)
+        self._X = as_rows(X, self._plan)
+        self._targets = as_targets(y, sample_weight, network.dtype, loss, of_loss, network.widths[-1])
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
             layout.aligned_zeros(size, network.dtype),
@@ -197,11 +172,13 @@ class PlannedSession(Session):
         self._state.step += 1
 
     def evaluation(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Callable[[], float]:
-        rows = _Rows(self._kernels, self._network, X, self._n_threads, **loss_codes(self._loss))
+        network, codes = self._network, loss_codes(self._loss, self._network.activations[-1], y)
+        rows = _Rows(self._kernels, network, X, self._n_threads, **codes)
         buffers = rows.buffers._replace(parameters=self._buffers.parameters)
-        targets = as_targets(y, sample_weight, X.dtype, self._loss)
+        targets = as_targets(y, sample_weight, X.dtype, self._loss, codes, network.widths[-1])
         losses = np.empty(X.shape[0])
-        total = X.shape[0] if sample_weight is None else np.sum(sample_weight, dtype=float)
+        total = float(targets.weights.sum(dtype=float)) if targets.weights.size else X.shape[0]
+        total = total or np.inf  # as in a step: what has no weight has no loss
 
         def loss() -> float:
             for here, order in rows.blocks:

@@ -22,6 +22,7 @@ class ClassTargets(BaseMLP):
     """What :class:`MLPClassifier` does with y."""
 
     class_weight: Any
+    label_smoothing: float
     _label_binarizer: Any
 
     def _first_classes(self, y: Any, classes: Any) -> None:
@@ -122,10 +123,13 @@ class ClassTargets(BaseMLP):
         binarizer = state["_label_binarizer"]
         if isinstance(binarizer, ClassCodes):
             sizes = binarizer.sizes
-            return sum(sizes), "softmax", Loss("softmax_cross_entropy", "scikit-learn", blocks=sizes)
+            return sum(sizes), "softmax", self._cross_entropy("softmax", sizes)
         if binarizer.y_type_ == "multiclass":
-            return y.shape[1], "softmax", Loss("softmax_cross_entropy", "scikit-learn")
-        return y.shape[1], "logistic", Loss("sigmoid_cross_entropy", "scikit-learn")
+            return y.shape[1], "softmax", self._cross_entropy("softmax")
+        return y.shape[1], "logistic", self._cross_entropy("sigmoid")
+
+    def _cross_entropy(self, kind: str, blocks: tuple[int, ...] = ()) -> Loss:
+        return Loss(f"{kind}_cross_entropy", "scikit-learn", blocks, label_smoothing=self.label_smoothing)
 
     def _link(self, out_activation: str, state: dict[str, Any]) -> str:
         # with several targets there is a softmax for each, which the predictions take by themselves

@@ -18,6 +18,7 @@ STATE = (
     "classes_", "_label_binarizer", "n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_",
     "best_validation_score_", "_no_improvement_count",
 )  # fmt: skip
+THEIR_LOSSES = ("squared_error", "poisson")
 
 SOLVERS = ("lbfgs", "sgd", "adam")  # those that scikit-learn has
 
@@ -53,6 +54,8 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
         raise ValueError(
             f"scikit-learn has one activation for all hidden layers, but this network has {estimator.activation}"
         )
+    if "loss" in parameters and parameters["loss"] not in THEIR_LOSSES:
+        raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {estimator.loss!r}")
     parameters["activation"] = next(iter(names), "relu")
     if parameters["activation"] not in THEIR_ACTIVATIONS:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.special import softmax
 from sklearn import neural_network
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 
@@ -76,6 +77,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         What a sample of each class weighs, in the training and in validation scores and losses: {class: weight}, for
         several targets one dict each (their product counts); ``"balanced"``: n_samples / (n_classes * samples of the
         class).
+    label_smoothing : float, default=0.0
+        Share of each target, at least 0 and below 1, that is spread evenly over its classes (over 0 and 1 for labels
+        that may occur together), in training and validation losses: probabilities become less extreme.
     scoring : str, callable or None, default=None
         What early stopping goes by: a scorer of scikit-learn or its name, ``"loss"`` for the validation loss, None
         for accuracy.
@@ -155,6 +159,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         class_weight: Any = None,
+        label_smoothing: float = 0.0,
         scoring: Any = None,
         n_jobs: int | None = None,
         dtype: Any = None,
@@ -185,6 +190,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
         self.scoring = scoring
         self.n_jobs = n_jobs
         self.dtype = dtype
@@ -195,6 +201,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ClassTargets._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)

@@ -17,20 +17,34 @@ from fastbp._validation import Array
 from fastbp.estimators._base import SPARSE, BaseMLP
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._validation import determination
-from fastbp.losses import Loss
+from fastbp.losses import CROSS_ENTROPIES, Loss
+
+# Names as in scikit-learn, and what they stand for
+LOSSES = {
+    "squared_error": Loss("half_squared_error", "scikit-learn"),
+    "poisson": Loss("poisson", "scikit-learn"),
+    "absolute_error": Loss("mean_absolute_error"),
+    "huber": Loss("huber"),
+    "quantile": Loss("quantile"),
+    "log_cosh": Loss("log_cosh"),
+}
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron regressor with the parameters of ``sklearn.neural_network.MLPRegressor``.
 
-    Minimises half the squared error, or half the Poisson deviance, plus ``alpha`` / 2 |W|^2 over the sum of sample
-    weights. In float64 the same ``random_state`` gives scikit-learn's model, to rounding.
+    Minimises half the squared error, or another loss, plus ``alpha`` / 2 |W|^2 over the sum of sample weights. In
+    float64 the same ``random_state`` gives scikit-learn's model, to rounding.
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default="squared_error"
+    loss : {"squared_error", "poisson", "absolute_error", "huber", "quantile", "log_cosh"} or Loss, \
+default="squared_error"
         ``"squared_error"`` is reported as the mean over outputs, while its gradient is that of the sum, as in
-        scikit-learn. ``"poisson"`` is for counts and rates, at least 0: predictions are exp(z).
+        scikit-learn. ``"poisson"`` is for counts and rates, at least 0: predictions are exp(z). The others are those
+        of :class:`fastbp.losses.Loss`, Huber's with a delta of 1 and the quantile 0.5; a ``Loss`` has its own numbers,
+        ``Loss("quantile", level=0.9)``. With several levels and a single target, predictions are (n_samples,
+        n_levels).
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
 beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks, \
@@ -63,12 +77,12 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
     _sklearn_class = neural_network.MLPRegressor
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [StrOptions(set(LOSSES)), Loss],
     }
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
@@ -204,16 +218,32 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
             raise ValueError(f"y must hold numbers, got an array of {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return X, self._in_range(y.reshape(len(y), -1), "y"), {}
+        return X, self._columns(y, "y"), {}
 
-    def _in_range(self, y: Array, name: str) -> Array:
-        if self.loss == "poisson" and y.min() < 0:
+    @property
+    def _described_loss(self) -> Loss:
+        loss = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if loss.name in CROSS_ENTROPIES:
+            raise ValueError(f"loss must be one for real targets, got {loss.name!r}, which is for MLPClassifier")
+        return loss
+
+    def _columns(self, y: Array, name: str) -> Array:
+        """Targets as a matrix: a column for each output."""
+        y, loss = y.reshape(len(y), -1), self._described_loss
+        if loss.name == "poisson" and y.min() < 0:
             raise ValueError(f"loss='poisson' needs targets of at least 0, got a smallest {name} of {y.min()}")
-        return y
+        if not isinstance(loss.level, tuple) or len(loss.level) == y.shape[1]:
+            return y
+        if y.shape[1] > 1:
+            raise ValueError(
+                f"loss has {len(loss.level)} levels, but {name} has {y.shape[1]} columns: give one level for each, one "
+                "for all, or a single column"
+            )
+        return np.repeat(y, len(loss.level), axis=1)
 
     def _encode(self, y: Any, state: dict[str, Any]) -> Array:
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
-        return self._in_range(y.reshape(len(y), -1), "y_val")
+        return self._columns(y, "y_val")
 
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
         return y.ravel() if y.shape[1] == 1 else y
@@ -225,9 +255,8 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         return sample_weight
 
     def _output(self, y: Array, state: dict[str, Any]) -> tuple[int, str, Loss]:
-        if self.loss == "poisson":
-            return y.shape[1], "exp", Loss("poisson", "scikit-learn")
-        return y.shape[1], "identity", Loss("half_squared_error", "scikit-learn")
+        loss = self._described_loss
+        return y.shape[1], loss.link or "identity", loss
 
     def _targets(self, y: Array, loss: Loss, dtype: Any) -> Array:
         return np.ascontiguousarray(y, dtype)

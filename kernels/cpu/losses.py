@@ -6,9 +6,8 @@ times the row's weight is what the gradient is multiplied by: 1 / sum of weights
 """
 
 import numpy as np
-from numba import types
 
-from fastbp.kernels.cpu._jit import by_dtype, by_type, kernel
+from fastbp.kernels.cpu._jit import by_dtype, kernel
 from fastbp.kernels.cpu.activations import exp, exponentials, log, logistic, softmax_shift
 from fastbp.kernels.cpu.groups import group_scale, group_sum
 from fastbp.kernels.cpu.simd import window
@@ -117,21 +116,6 @@ def block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weig
                 d[q] = z[q] * ratio
             d[label] = d[label] - factor
         row_loss[i] = weight * loss
-
-
-def _one_label(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
-    softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
-
-
-def _label_for_each_block(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
-    ends = window(blocks, 0, blocks.shape[0])
-    block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, ends, index, weights, scale, m, convention)
-
-
-@by_type
-def label_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
-    """:func:`softmax_cross_entropy` where ``blocks`` is None, else :func:`block_softmax_cross_entropy`."""
-    return _one_label if isinstance(blocks, types.NoneType) else _label_for_each_block
 
 
 @kernel

@@ -28,10 +28,12 @@ from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense
 from fastbp.kernels.cpu.activations import softmax_backward
 from fastbp.kernels.cpu.gemm import gemm
 from fastbp.kernels.cpu.groups import group_sum
-from fastbp.kernels.cpu.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
+from fastbp.kernels.cpu.losses import poisson
 from fastbp.kernels.cpu.operations import other_backward, other_forward, outputs
+from fastbp.kernels.cpu.output_losses import output_loss
 from fastbp.kernels.cpu.rectifiers import element_backward, element_forward, last_forward
 from fastbp.kernels.cpu.simd import vector_lanes, window
+from fastbp.kernels.cpu.soft_targets import sigmoid_loss, softmax_loss
 from fastbp.kernels.cpu.sparse import csr_forward, row_values
 from fastbp.kernels.cpu.tiles import gather_rows
 from fastbp.kernels.layout import (
@@ -164,14 +166,14 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     scale = work.dtype.type(scale)
     if code == SOFTMAX_CROSS_ENTROPY:
-        label_cross_entropy(losses, dZ, Z, ld, labels, targets.blocks, index, weights, scale, m, n, convention)
+        softmax_loss(losses, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == SIGMOID_CROSS_ENTROPY:
-        sigmoid_cross_entropy(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention)
+        sigmoid_loss(losses, dZ, Z, ld, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == POISSON:
         poisson(losses, dZ, Z, ld, values, index, weights, scale, m, n)
     else:
         last_forward(Z, m, row, lo * ld, plan, buffers, 0)
-        squared_error(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention)
+        output_loss(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(dZ, Z, ld, m, n)
         else:

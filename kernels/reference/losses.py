@@ -61,14 +61,6 @@ def block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weig
     row_loss[:m] = weight * loss
 
 
-def label_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, n, convention):
-    """One label a row where ``blocks`` is None, else one for each block."""
-    if blocks is None:
-        softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
-    else:
-        block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, blocks, index, weights, scale, m, convention)
-
-
 @np.errstate(all="ignore")
 def sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention):
     """p = logistic(z): loss -t ln p - (1 - t) ln(1 - p) = ln(1 + e^z) - t z, summed over outputs, and dZ = p - t."""

@@ -63,14 +63,16 @@ from fastbp.kernels.layout import (
 )
 from fastbp.kernels.reference.activations import softmax_backward
 from fastbp.kernels.reference.gemm import gemm
-from fastbp.kernels.reference.losses import label_cross_entropy, poisson, sigmoid_cross_entropy, squared_error
+from fastbp.kernels.reference.losses import poisson
 from fastbp.kernels.reference.operations import (
     other_backward,
     other_forward,
     output_place,
     outputs,
 )
+from fastbp.kernels.reference.output_losses import output_loss
 from fastbp.kernels.reference.rectifiers import element_backward, element_forward, last_forward
+from fastbp.kernels.reference.soft_targets import sigmoid_loss, softmax_loss
 from fastbp.kernels.reference.sparse import csr_forward, row_values
 from fastbp.kernels.reference.tiles import gather_rows
 
@@ -151,14 +153,14 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     labels, values, weights = targets.labels, targets.values, targets.weights
     code, convention = header[LOSS], header[LOSS_CONVENTION]
     if code == SOFTMAX_CROSS_ENTROPY:
-        label_cross_entropy(losses, delta, Z, ld, labels, targets.blocks, index, weights, scale, m, n, convention)
+        softmax_loss(losses, delta, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == SIGMOID_CROSS_ENTROPY:
-        sigmoid_cross_entropy(losses, delta, Z, ld, values, index, weights, scale, m, n, convention)
+        sigmoid_loss(losses, delta, Z, ld, values, index, weights, scale, m, n, convention, plan, targets)
     elif code == POISSON:
         poisson(losses, delta, Z, ld, values, index, weights, scale, m, n)
     else:
         last_forward(Z, m, row, lo * ld, plan, buffers, 0)  # from here on Z holds A_L
-        squared_error(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention)
+        output_loss(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(delta, Z, ld, m, n)
         else:

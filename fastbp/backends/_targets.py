@@ -1,0 +1,84 @@
+"""Losses and targets as kernels that read a plan take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastbp._validation import Array
+from fastbp.kernels import layout
+from fastbp.losses import CROSS_ENTROPIES, OUTPUTS, Loss
+
+
+def read_only(array: Array) -> Array:
+    """A view that cannot be written through, contiguous and aligned, of numpy's own array type.
+
+    A memory map is another type to Numba. An array that is not aligned is none: compiled code takes it for aligned.
+    """
+    view = np.require(np.asarray(array), requirements=["C", "A"]).view()
+    view.flags.writeable = False
+    return view
+
+
+def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, Any]:
+    """A loss as the plan's header holds it, for outputs with the activation ``link`` and targets y."""
+    convention = layout.SCIKIT_LEARN if loss.convention == "scikit-learn" else layout.PYTORCH
+    code, soft = layout.LOSSES[loss.name], False
+    if link in OUTPUTS.get(loss.name, ()):
+        code = layout.OUTPUT_LOSSES[loss.name]
+    elif loss.name in CROSS_ENTROPIES:
+        shares = loss.name == "softmax_cross_entropy" and y.dtype != np.intp
+        # class weights of labels alone are weights of samples
+        soft = loss.label_smoothing > 0 or shares or (loss.class_weight is not None and not _of_labels(loss, y))
+    return {"loss": code, "loss_convention": convention, "soft_targets": int(soft)}
+
+
+def as_targets(
+    y: Array, sample_weight: Array | None, real: Any, loss: Loss, codes: dict[str, Any], n_outputs: int
+) -> layout.Targets:
+    """Targets, weights and the loss's own numbers as kernels take them: flat, and empty where there are none."""
+    labels, values = np.zeros(0, np.intp), np.zeros(0, real)
+    if y.dtype == np.intp:
+        labels = y.reshape(-1)
+    else:
+        values = y.reshape(-1)
+    if codes["soft_targets"] and loss.class_weight is not None and _of_labels(loss, y):
+        # the loss of a row has the weights of all classes in it, and its part in the mean that of its own
+        values = np.ones(len(labels), real) if sample_weight is None else np.asarray(sample_weight, real)
+    parts = row_weights(loss, y, sample_weight)
+    weights = np.zeros(0, real) if parts is None else np.asarray(parts, real)
+    ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
+    numbers = None
+    if codes["soft_targets"] or codes["loss"] in layout.LOSS_FEATURES:
+        numbers = read_only(coefficients(loss, n_outputs).astype(real))
+    return layout.Targets(read_only(labels), read_only(values), read_only(weights), ends, numbers)
+
+
+def row_weights(loss: Loss, y: Array, sample_weight: Array | None) -> Array | None:
+    """What each row counts for in the mean that a loss is: its sample weight, times that of its class for labels.
+
+    None where every row counts as one.
+    """
+    if loss.class_weight is None or not _of_labels(loss, y):
+        return sample_weight
+    by_class = np.asarray(loss.class_weight)[y]
+    return by_class if sample_weight is None else by_class.astype(sample_weight.dtype) * sample_weight
+
+
+def coefficients(loss: Loss, n_outputs: int) -> Array:
+    """``Targets.coefficients`` of a loss that has some."""
+    if loss.name == "softmax_cross_entropy":
+        weights = np.ones(n_outputs) if loss.class_weight is None else np.asarray(loss.class_weight)
+        return np.concatenate([[loss.label_smoothing], weights])
+    if loss.name == "sigmoid_cross_entropy":
+        pairs = np.ones(2) if loss.class_weight is None else np.asarray(loss.class_weight)
+        return np.concatenate([[loss.label_smoothing], np.broadcast_to(pairs, (n_outputs, 2)).T.reshape(-1)])
+    if loss.name == "quantile":
+        return np.broadcast_to(np.asarray(loss.level, float), (n_outputs,))
+    return np.array([loss.delta] if loss.name == "huber" else [], float)
+
+
+def _of_labels(loss: Loss, y: Array) -> bool:
+    """Whether targets are one label of a softmax each."""
+    return loss.name == "softmax_cross_entropy" and y.dtype == np.intp
