@@ -2,8 +2,8 @@
 
 Prints, as one line of JSON, what the process ran on and for each case the digest under each schedule. With a number
 among the arguments the kernels are written for vectors of that many bits, whatever the CPU has: LLVM then splits them.
-With ``threaded`` the threaded entries run too, beside the serial ones on plans for as many threads: both are compiled from
-one body, and each takes as long to compile.
+With ``threaded`` the threaded entries run too, beside the serial ones on plans for as many threads: both are compiled
+from one body, and each takes as long to compile.
 """
 
 import dataclasses
@@ -18,11 +18,9 @@ import numpy as np
 import fastbp
 from fastbp.kernels.cpu import _jit
 
-WIDTH = next((int(word) for word in sys.argv[1:] if word.isdigit()), None)
-THREADED = "threaded" in sys.argv[1:]
-if __name__ == "__main__" and WIDTH:
+if __name__ == "__main__" and any(word.isdigit() for word in sys.argv[1:]):
     assert "fastbp.kernels.cpu.simd" not in sys.modules, "too late: kernels have been written for another width"
-    _jit.VECTOR_BITS = WIDTH
+    _jit.VECTOR_BITS = next(int(word) for word in sys.argv[1:] if word.isdigit())
 
 from _kernels import DTYPES, Net
 from _loss_batches import MODULES, Batch
@@ -60,6 +58,7 @@ OPTIMIZERS = {
     },
 }  # fmt: skip
 # entry, threads, owners; a forked child runs the serial entry on a plan for several threads
+THREADED = "threaded" in sys.argv[1:]
 COUNTS = (1, 2, 3, 4)
 ENTRIES = ("serial", "threaded") if THREADED else ("serial",)
 SCHEDULES = [(entry, n_threads, owners) for entry in ENTRIES for n_threads in COUNTS for owners in (False, True)]
