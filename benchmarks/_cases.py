@@ -11,13 +11,25 @@ import numpy as np
 from benchmarks import _kernels as loops
 from benchmarks import _loss_cases
 from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, SORT, Case
-from benchmarks._kernels import in_place as _case
+from benchmarks._operands import aligned as _aligned
+from benchmarks._operands import in_place as _case
+from benchmarks._rules import ADAPTIVE, adaptive_update
 from benchmarks.workloads import SPARSE
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.layout import FAN_OUT, OUT, OUT_LD, SCRATCH
-from fastbp.kernels.reference import activations, losses, operations, optimizers, predict, sparse, step, tiles
+from fastbp.kernels.reference import (
+    activations,
+    losses,
+    operations,
+    optimizers,
+    predict,
+    rectifiers,
+    sparse,
+    step,
+    tiles,
+)
 from fastbp.kernels.reference import update as update_part
 from fastbp.kernels.reference._views import rows
 from fastbp.losses import Loss
@@ -171,12 +183,6 @@ def compressed(what: int, dtype: str) -> Case:
 # Kernels on arrays of their own
 
 
-def _aligned(values: Any, dtype: str) -> Any:
-    array = layout.aligned_zeros(values.size, dtype)
-    array[:] = values.reshape(-1)
-    return array
-
-
 def update(what: int, size: int, dtype: str) -> Case:
     """An optimizer on one run of parameters."""
     w, m, v, g = (_aligned(values, dtype) for values in np.random.default_rng(0).normal(size=(4, size)))
@@ -256,6 +262,30 @@ def elements(what: int, code: str, dtype: str, m: int = 64, n: int = 128) -> Cas
         name, shape, dtype, flop * m * n, (3 if backward else 2) * m * n, (dZ, A),
         lambda n_times, dZ, A: loops.elements(n_times, what, dZ, A, ld, m, n, number), twin,
         lambda dZ, A: [rows(dZ if backward else A, ld, m, n)],
+    )  # fmt: skip
+
+
+def rectifier(what: int, code: str, dtype: str, m: int = 64, n: int = 128) -> Case:
+    """One of ``fastbp.kernels.layout.RECTIFIERS`` on m rows of n: in predictions, in training, or its derivative."""
+    out, S, Z, A = (_aligned(values, dtype) for values in np.random.default_rng(0).normal(size=(4, m * n)))
+    name, number = loops.RECTIFIER_KERNELS[what], layout.RECTIFIERS[code]
+
+    def twin(out: Any, S: Any, Z: Any, A: Any) -> None:
+        out[:] = Z
+        arrays = {loops.RECTIFIER: (out,), loops.RECTIFIER_SLOPE: (out, S), loops.RECTIFIER_DERIVATIVE: (out, A, S)}
+        getattr(rectifiers, name)(*arrays[what], number)
+
+    exp, tail = EXP[dtype], {"float32": 37, "float64": 63}[dtype]  # tail: of the normal distribution
+    forward = {
+        "leaky_relu": 1, "elu": exp, "selu": exp + 1, "softplus": exp + LOG[dtype], "gelu": exp + tail,
+        "gelu_tanh": exp + 10, "silu": exp + 5, "mish": exp + 13,
+    }  # fmt: skip
+    backward = {"elu": 2, "selu": 2, "softplus": exp + 1}.get(code, 1)
+    flop = backward if what == loops.RECTIFIER_DERIVATIVE else forward[code]
+    return _case(
+        name, f"{code}, {m}x{n}", dtype, flop * m * n, 3 * m * n, (out, S, Z, A),
+        lambda n_times, out, S, Z, A: loops.rectifier(n_times, what, out, S, Z, A, number), twin,
+        lambda out, S, Z, A: [out, S],
     )  # fmt: skip
 
 
@@ -343,6 +373,11 @@ def _named() -> dict[str, Callable[..., Case]]:
         cases[f"forward {code}"] = partial(elements, loops.ACTIVATION, code)
     for code in ("relu", "logistic", "tanh", "exp"):
         cases[f"backward {code}"] = partial(elements, loops.DERIVATIVE, code)
+    for code in layout.RECTIFIERS:
+        what = loops.RECTIFIER_SLOPE if code in layout.BY_SLOPE else loops.RECTIFIER
+        cases[f"rectifier forward {code}"] = partial(rectifier, what, code)
+    for code in ("leaky_relu", "elu", "softplus", "gelu"):
+        cases[f"rectifier backward {code}"] = partial(rectifier, loops.RECTIFIER_DERIVATIVE, code)
     cases["softmax_forward"] = partial(elements, loops.SOFTMAX, "softmax", m=256, n=100)
     cases["softmax_backward"] = partial(elements, loops.SOFTMAX_DERIVATIVE, "softmax", m=256, n=100)
     for what, name in LOSSES.items():
@@ -350,13 +385,11 @@ def _named() -> dict[str, Callable[..., Case]]:
     cases["softmax_cross_entropy 256x100"] = partial(loss, loops.SOFTMAX_LOSS, 256, 100)
     for what in (loops.SOFTMAX_LOSS, loops.SIGMOID_LOSS):
         cases[f"{LOSSES[what]} 64x10 scikit-learn"] = partial(loss, what, 64, 10, convention=layout.SCIKIT_LEARN)
-    for name in _loss_cases.NAMES:
-        cases[f"{name} 64x10"] = partial(_loss_cases.loss, name, 64, 10)
-    for name in ("log_cosh", "soft_cross_entropy"):
-        cases[f"{name} 256x100"] = partial(_loss_cases.loss, name, 256, 100)
+    cases |= _loss_cases.CASES
     for what, name in ((loops.ADAM, "adam"), (loops.SGD, "sgd")):
         for size in (768, 4_000_000):  # a tile of 48 rows and 16 columns; 64 MB of float32 in four arrays
             cases[f"{name} {size}"] = partial(update, what, size)
+    cases |= {f"{name} 768": partial(adaptive_update, name, 768) for name in ADAPTIVE}
     cases["transpose_tile"], cases["add_squares"] = partial(tile, loops.TRANSPOSE), partial(tile, loops.SQUARES)
     for shape in ((1, 784, 128), (4, 784, 128), (1, 512, 1024)):
         cases[f"layer_rows {'x'.join(map(str, shape))}"] = partial(few_rows, *shape)

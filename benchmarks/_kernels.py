@@ -16,11 +16,14 @@ import numpy as np
 
 from fastbp.kernels.cpu import (
     activations,
+    adaptive,
     losses,
     optimizers,
     output_losses,
     predict,
+    rectifiers,
     robust_losses,
+    rules,
     soft_targets,
     sparse,
     step,
@@ -29,7 +32,21 @@ from fastbp.kernels.cpu import (
 )
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.simd import unowned, window
-from fastbp.kernels.layout import BETA_1, FAN_OUT, HALF_SQUARED_ERROR, PYTORCH, SCRATCH, SCRATCH_STRIDE
+from fastbp.kernels.layout import (
+    ADAGRAD,
+    AMSGRAD,
+    BETA_1,
+    CENTERED_RMSPROP,
+    FAN_OUT,
+    HALF_SQUARED_ERROR,
+    LION,
+    MOMENTUM_RMSPROP,
+    NADAM,
+    PYTORCH,
+    RMSPROP,
+    SCRATCH,
+    SCRATCH_STRIDE,
+)
 
 # Largest difference from the twin, as a part of the twin's largest element. A sum of 1024 products in another order
 # differs by 1e-6 and 3e-15 of it.
@@ -79,32 +96,21 @@ class Case:
         verify(self.got(), want, self.dtype, f"{self.kernel} {self.shape} {self.dtype}")
 
 
-def in_place(
-    name: str, shape: str, dtype: str, flop: int, elements: int, arrays: tuple[Any, ...],
-    run: Callable[..., Any], twin: Callable[..., Any], read: Callable[..., list[Any]],
-) -> Case:  # fmt: skip
-    """A case: ``run(n_times, *arrays)`` and ``twin(*arrays)`` work in place; ``read(*arrays)`` is what is compared."""
-
-    def want() -> list[Any]:
-        copies = [array.copy() for array in arrays]
-        twin(*copies)
-        return read(*copies)
-
-    def got() -> list[Any]:
-        run(1, *arrays)
-        return [array.copy() for array in read(*arrays)]
-
-    n_bytes = elements * np.dtype(dtype).itemsize
-    return Case(name, shape, dtype, flop, n_bytes, lambda n_times: run(n_times, *arrays), want, got)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The loops
 
 (
     FORWARD, BACKWARD, GRADIENT, SORT, ADAM, SGD, SQUARES, TRANSPOSE, ACTIVATION, DERIVATIVE, SOFTMAX,
     SOFTMAX_DERIVATIVE, SOFTMAX_LOSS, BLOCKS_LOSS, SIGMOID_LOSS, POISSON_LOSS, SQUARED_LOSS,
-) = range(17)  # fmt: skip
+    RECTIFIER, RECTIFIER_SLOPE, RECTIFIER_DERIVATIVE,
+) = range(20)  # fmt: skip
+ADJUST, AVERAGE = -1, -2  # beside the codes of optimizers
+
+RECTIFIER_KERNELS = {
+    RECTIFIER: "rectifier_forward",
+    RECTIFIER_SLOPE: "rectifier_forward_slope",
+    RECTIFIER_DERIVATIVE: "rectifier_backward",
+}
 
 
 def repeated(function: Callable[..., Any]) -> Any:
@@ -140,6 +146,30 @@ def updates(n_times, what, w, m, v, g, hyper, rate, correction, l2):
             optimizers.adam(w, m, v, g, hyper, rate, correction, l2)
         else:
             optimizers.sgd(w, m, g, hyper[BETA_1], 0, rate, correction, l2)
+
+
+@repeated
+def adaptive_updates(n_times, what, w, first, second, third, g, hyper):
+    """Another optimizer on a run of parameters, or what comes before or after one."""
+    for _ in range(n_times):
+        if what == ADJUST:
+            rules.adjust(w, g, hyper, 1e-4)
+        elif what == AVERAGE:
+            rules.average(first, w, hyper)
+        elif what == AMSGRAD:
+            adaptive.amsgrad(w, first, second, third, g, hyper)
+        elif what == RMSPROP:
+            adaptive.rmsprop(w, first, g, hyper)
+        elif what == MOMENTUM_RMSPROP:
+            adaptive.momentum_rmsprop(w, first, second, g, hyper)
+        elif what == CENTERED_RMSPROP:
+            adaptive.centered_rmsprop(w, first, second, third, g, hyper)
+        elif what == ADAGRAD:
+            adaptive.adagrad(w, first, g, hyper)
+        elif what == NADAM:
+            adaptive.nadam(w, first, second, g, hyper)
+        elif what == LION:
+            adaptive.lion(w, first, g, hyper)
 
 
 @repeated
@@ -212,6 +242,20 @@ def other_losses_of(n_times, what, row_loss, dZ, Z, ld, labels, values, coeffici
             soft_targets.soft_sigmoid_cross_entropy(
                 row_loss, dZ, Z, ld, values, coefficients, index, weights, scale, m, n, PYTORCH
             )
+
+
+@repeated
+def rectifier(n_times, what, out, S, Z, A, code):
+    """A rectifier, or its derivative, each time from a copy of Z: gelu of gelu of gelu would soon be denormal."""
+    for _ in range(n_times):
+        for q in range(out.shape[0]):
+            out[q] = Z[q]
+        if what == RECTIFIER:
+            rectifiers.rectifier_forward(out, code)
+        elif what == RECTIFIER_SLOPE:
+            rectifiers.rectifier_forward_slope(out, S, code)
+        else:
+            rectifiers.rectifier_backward(out, A, S, code)
 
 
 @repeated

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks import _kernels as loops
-from benchmarks._kernels import Case, in_place
+from benchmarks._kernels import Case
+from benchmarks._operands import in_place
 from fastbp.kernels import layout
 from fastbp.kernels.reference import output_losses, robust_losses, soft_targets
 from fastbp.kernels.reference._views import rows
@@ -52,3 +54,7 @@ def loss(name: str, m: int, n: int, dtype: str) -> Case:
         ),
         twin, lambda row_loss, dZ, Z: [row_loss, rows(dZ, ld, m, n)],
     )  # fmt: skip
+
+
+CASES = {f"{name} 64x10": partial(loss, name, 64, 10) for name in NAMES}
+CASES |= {f"{name} 256x100": partial(loss, name, 256, 100) for name in ("log_cosh", "soft_cross_entropy")}

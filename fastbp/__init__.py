@@ -14,13 +14,15 @@ from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.history import History
 from fastbp.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from fastbp.model import Sequential, load
-from fastbp.optimizers import SGD, Adam
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from fastbp.trainer import Trainer
 
 __version__ = "0.1.0"
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "BatchNorm",
     "CSVLogger",
     "Callback",
@@ -32,9 +34,12 @@ __all__ = [
     "History",
     "LayerNorm",
     "LearningRateLogger",
+    "Lion",
     "MLPClassifier",
     "MLPRegressor",
+    "NAdam",
     "ProgressBar",
+    "RMSprop",
     "Residual",
     "Sequential",
     "Trainer",

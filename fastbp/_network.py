@@ -9,10 +9,13 @@ import numpy as np
 
 from fastbp._validation import Array
 from fastbp.backends.base import Network
-from fastbp.initializers import INITIALIZERS
+from fastbp.initializers import Constant, Initializer, layer_weights
 from fastbp.kernels.layout import ADD, BATCH_NORM, DENSE, DROPOUT, LAYER_NORM
 from fastbp.kernels.operations import Operation, reads_rows
 from fastbp.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual
+
+Initializers = tuple[str | Initializer, str | Constant | None]  # of W and b, and of b alone
+NONE: Initializers = ("", None)  # of what is not dense
 
 
 class _Lowering:
@@ -20,14 +23,16 @@ class _Lowering:
 
     def __init__(self, n_features: int) -> None:
         self.widths, self.activations, self.operations = [n_features], list[str](), list[Operation]()
-        self.initializers: list[str] = []  # of dense operations; "" of others
+        self.initializers: list[Initializers] = []
 
-    def add(self, operation: Operation, width: int, activation: str = "identity", initializer: str = "") -> int:
+    def add(
+        self, operation: Operation, width: int, activation: str = "identity", initializers: Initializers = NONE
+    ) -> int:
         """Append an operation; its number."""
         self.widths.append(width)
         self.activations.append(activation)
         self.operations.append(operation)
-        self.initializers.append(initializer)
+        self.initializers.append(initializers)
         return len(self.operations) - 1
 
     def layers(self, layers: Sequence[Layer], fed_by: int) -> int:
@@ -40,7 +45,8 @@ class _Lowering:
         """Append one."""
         width = self.widths[fed_by + 1]
         if isinstance(layer, Dense):
-            return self.add(Operation(DENSE, fed_by), layer.units, layer.activation, layer.initializer)
+            initializers = layer.initializer, layer.bias_initializer
+            return self.add(Operation(DENSE, fed_by), layer.units, layer.activation, initializers)
         if isinstance(layer, Dropout):
             return self.add(Operation(DROPOUT, fed_by, constant=layer.rate), width)
         if isinstance(layer, BatchNorm):
@@ -51,12 +57,12 @@ class _Lowering:
         assert isinstance(layer, Residual)
         end, source = self.layers(layer.layers, fed_by), fed_by
         if self.widths[end + 1] != width:
-            source = self.add(Operation(DENSE, fed_by), self.widths[end + 1], initializer=layer.initializer)
+            source = self.add(Operation(DENSE, fed_by), self.widths[end + 1], initializers=(layer.initializer, None))
         return self.add(Operation(ADD, end, source), self.widths[end + 1], layer.activation)
 
 
-def network_of(layers: Sequence[Layer], n_features: int, dtype: np.dtype[Any]) -> tuple[Network, list[str]]:
-    """A network, and the initializer of each dense operation.
+def network_of(layers: Sequence[Layer], n_features: int, dtype: np.dtype[Any]) -> tuple[Network, list[Initializers]]:
+    """A network, and the initializers of each operation.
 
     Raises
     ------
@@ -77,13 +83,13 @@ def network_of(layers: Sequence[Layer], n_features: int, dtype: np.dtype[Any]) -
     return network, lowering.initializers
 
 
-def initial_weights(network: Network, initializers: Sequence[str], rng: np.random.RandomState) -> list[Array]:
+def initial_weights(network: Network, initializers: Sequence[Initializers], rng: np.random.RandomState) -> list[Array]:
     """All arrays of a network, drawn layer by layer."""
     weights: list[Array] = []
-    for l, (one, name) in enumerate(zip(network.all_operations, initializers, strict=True)):
+    for l, (one, (both, bias)) in enumerate(zip(network.all_operations, initializers, strict=True)):
         fan_in, fan_out = network.widths[one.input + 1], network.widths[l + 1]
         if one.kind == DENSE:
-            weights += INITIALIZERS[name](rng, fan_in, fan_out, network.activations[l])
+            weights += layer_weights(both, bias, rng, (fan_in, fan_out), network.activations[l], network.dtype)
         elif one.kind in (BATCH_NORM, LAYER_NORM):
             weights += [np.ones(fan_out), np.zeros(fan_out)]
             weights += [np.zeros(fan_out), np.ones(fan_out)] if one.kind == BATCH_NORM else []

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastbp._validation import one_of, real_number, shown, whole_number
-from fastbp.initializers import INITIALIZERS
+from fastbp.initializers import Constant, Initializer, checked_initializer
 
-ACTIVATIONS = ("identity", "relu", "logistic", "tanh", "exp", "softmax")
-_OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity"}
+ACTIVATIONS = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "logistic",
+    "tanh", "exp", "softmax",
+)  # fmt: skip
+_OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity", "swish": "silu"}
 
 
 def activation_name(name: str | None) -> str:
-    """The one name of an activation: ``"sigmoid"`` is ``"logistic"``, ``"linear"`` and None are ``"identity"``.
+    """The one name of an activation: ``"sigmoid"`` is ``"logistic"``, ``"swish"`` is ``"silu"``.
+
+    ``"linear"`` and None are ``"identity"``.
 
     >>> activation_name("sigmoid")
     'logistic'
@@ -33,11 +38,19 @@ class Dense:
     units : int
         Outputs, at least 1.
     activation : str, default="identity"
-        f: ``"identity"`` (also ``"linear"``), ``"relu"``, ``"logistic"`` (also ``"sigmoid"``), ``"tanh"``, ``"exp"``
-        (e^z, for positive outputs), or, for the last layer only, ``"softmax"``.
-    initializer : str, default="glorot_uniform"
-        How W and b are drawn: ``"glorot_uniform"``, ``"glorot_normal"``, ``"he_uniform"``, ``"he_normal"`` (b is 0), or
-        ``"scikit_learn"``; see :mod:`fastbp.initializers`.
+        f: ``"identity"`` (also ``"linear"``), ``"relu"``, ``"leaky_relu"`` (0.01 z where z is negative), ``"elu"``
+        (e^z - 1 there), ``"selu"`` (the same, scaled), ``"gelu"`` (z times the normal distribution at z, exact),
+        ``"gelu_tanh"`` (its approximation by tanh), ``"silu"`` (z times the logistic function; also ``"swish"``),
+        ``"mish"`` (z tanh(softplus(z))), ``"softplus"`` (ln(1 + e^z)), ``"logistic"`` (also ``"sigmoid"``),
+        ``"tanh"``, ``"exp"`` (e^z, for positive outputs), or, for the last layer only, ``"softmax"``.
+    initializer : str, Constant or callable, default="glorot_uniform"
+        How W and b are drawn: ``"glorot_uniform"``, ``"glorot_normal"``, ``"he_uniform"``, ``"he_normal"``,
+        ``"lecun_uniform"``, ``"lecun_normal"``, ``"orthogonal"``, ``"zeros"``, a
+        :class:`fastbp.initializers.Constant` (b is 0 in all of these), or ``"scikit_learn"`` (which draws b too); see
+        :mod:`fastbp.initializers`. A function is called with a RandomState, fan_in, fan_out and the activation, and
+        returns W and b; a model with one can be trained, but its description cannot be saved.
+    bias_initializer : None, "zeros" or Constant, default=None
+        What b starts with; None leaves that to the initializer.
 
     Raises
     ------
@@ -48,17 +61,18 @@ class Dense:
     --------
     >>> from fastbp import Dense
     >>> Dense(10, "sigmoid")
-    Dense(units=10, activation='logistic', initializer='glorot_uniform')
+    Dense(units=10, activation='logistic', initializer='glorot_uniform', bias_initializer=None)
     """
 
     units: int
     activation: str = "identity"
-    initializer: str = "glorot_uniform"
+    initializer: str | Initializer = "glorot_uniform"
+    bias_initializer: str | Constant | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", whole_number(self.units, "units"))
         object.__setattr__(self, "activation", activation_name(self.activation))
-        one_of(self.initializer, tuple(INITIALIZERS), "initializer")
+        checked_initializer(self.initializer)
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,7 @@ class Residual:
         The block, at least one; it may hold further blocks.
     activation : str, default="identity"
         f, as in :class:`Dense`.
-    initializer : str, default="glorot_uniform"
+    initializer : str, Constant or callable, default="glorot_uniform"
         Of the projection.
 
     Raises
@@ -216,12 +230,12 @@ class Residual:
 
     layers: tuple[Any, ...]
     activation: str = "identity"
-    initializer: str = "glorot_uniform"
+    initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_layers(self.layers, "layers of a Residual"))
         object.__setattr__(self, "activation", activation_name(self.activation))
-        one_of(self.initializer, tuple(INITIALIZERS), "initializer")
+        checked_initializer(self.initializer)
 
 
 Layer = Dense | Dropout | BatchNorm | LayerNorm | Residual

@@ -15,7 +15,7 @@ from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
 from fastbp._fit import Data, train
 from fastbp._network import check_sparse
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
 from fastbp.backends import BACKENDS, Session, get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
@@ -23,7 +23,7 @@ from fastbp.history import History
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
-from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.optimizers import Adam, Optimizer
 from fastbp.schedules._rates import Rates
 
 
@@ -38,8 +38,9 @@ class Trainer:
         ``"softmax_cross_entropy"``, ``"sigmoid_cross_entropy"``, ``"mean_squared_error"``,
         ``"half_squared_error"``, ``"poisson"``, ``"mean_absolute_error"``, ``"huber"``, ``"quantile"`` or
         ``"log_cosh"``; see :class:`fastbp.losses.Loss`, also for label smoothing and class weights.
-    optimizer : SGD or Adam, default=Adam()
-        Its state goes on from one ``fit`` to the next.
+    optimizer : Optimizer, default=Adam()
+        ``SGD``, ``RMSprop``, ``Adagrad``, ``Adam``, ``AdamW``, ``NAdam`` or ``Lion``. Its state goes on from one
+        ``fit`` to the next.
     backend : {"cpu", "reference"}, default="cpu"
         Compiled kernels, or their NumPy twins.
     n_threads : int or None, default=None
@@ -89,8 +90,8 @@ class Trainer:
     ) -> None:
         model = as_sequential(model)
         optimizer = Adam() if optimizer is None else optimizer
-        if not isinstance(optimizer, SGD | Adam):
-            raise TypeError(f"optimizer must be a fastbp.SGD or fastbp.Adam, got {optimizer!r}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be one of fastbp's, such as fastbp.Adam(), got {shown(optimizer)}")
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
         self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         self.backend = one_of(backend, BACKENDS, "backend")
@@ -261,6 +262,48 @@ class Trainer:
         n_samples = data[0].shape[0]
         session = self._open(*data, batch_size=n_samples)
         return session.loss_and_gradients(np.arange(n_samples))
+
+    def averaged_weights(self) -> list[Array]:
+        """The moving average of the weights over all steps, which often predicts better than the last weights.
+
+        For ``model.set_weights`` after the training, or for a model of its own within it: callbacks find the average
+        of the last step.
+
+        Returns
+        -------
+        list of ndarray
+            Shaped and ordered as ``model.get_weights()``, which it is before the first step. A batch norm's running
+            statistics are the present ones.
+
+        Raises
+        ------
+        ValueError
+            Where the optimizer has no ``ema_decay``.
+
+        Examples
+        --------
+        >>> import numpy as np, fastbp
+        >>> model = fastbp.Sequential([fastbp.Dense(1)], n_features=1, random_state=0)
+        >>> trainer = fastbp.Trainer(model, loss="mean_squared_error", optimizer=fastbp.SGD(0.1, ema_decay=0.5))
+        >>> history = trainer.fit(np.array([[1.0], [2.0]]), np.array([3.0, 5.0]), epochs=200)
+        >>> [array.round(1).tolist() for array in trainer.averaged_weights()]
+        [[[2.0]], [1.0]]
+        """
+        if self.optimizer.ema_decay is None:
+            raise ValueError(
+                f"there is no average of the weights: optimizer is {self.optimizer}; give it ema_decay, 0.999 for one"
+            )
+        if self._session is None:
+            state, weights = self._optimizer_state, self.model.get_weights()
+        else:
+            state, weights = self._session.get_optimizer_state(), self._session.get_parameters()
+        if state is None:
+            return weights
+        trainable = self.model._described.trainable
+        return [
+            average.copy() if part else now
+            for average, now, part in zip(state["average"], weights, trainable, strict=True)
+        ]
 
     # -----------------------------------------------------------------------------------------------------------------
 

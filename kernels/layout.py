@@ -5,7 +5,7 @@ A network has four flat buffers, all sized before the first step:
 ``parameters``  for each layer the weight panels, then the bias. A panel holds ``panel`` neighbouring columns of W, row
                 by row (the last one ``lanes`` columns where that is enough); rows are padded to whole groups of 16
                 where a transposed copy is kept. Padding is zero and stays zero.
-``moments``     two arrays shaped like ``parameters``: first and second moment, or velocity and nothing.
+``moments``     arrays shaped like ``parameters``, as many as the optimizer needs: moments, a velocity, averages.
 ``work``        activations, deltas (same offsets, ``DELTAS`` further on), transposed weights, norms, one tile a thread.
 ``row_loss``    the loss of each row of the batch.
 
@@ -43,8 +43,8 @@ AHEAD = 8
 # Columns of ``table``: one row an operation
 (
     FAN_IN, FAN_OUT, WEIGHTS, BIAS, PANEL_ROWS, TRANSPOSED, TRANSPOSED_ROWS, OUT, OUT_LD, ACTIVATION, NORM,
-    KIND, INPUT, SOURCE, ADDS, STATS, SLOPE, RUNNING, CONSTANT, CONSTANT_2, TABLE_SIZE,
-) = range(21)  # fmt: skip
+    KIND, INPUT, SOURCE, ADDS, STATS, SLOPE, RUNNING, CONSTANT, CONSTANT_2, SQUARES_AT, TABLE_SIZE,
+) = range(22)  # fmt: skip
 
 # Columns of ``items``: one row a tile of W (LO, HI: rows) or, where LO is -1, the bias of neighbouring panels. Of a
 # normalisation LO is -1 for beta and -2 for gamma.
@@ -68,13 +68,23 @@ MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = r
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
     LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
-    SHARD, SHARDS, SEED, SOFT_TARGETS, HEADER_SIZE,
-) = range(24)  # fmt: skip
+    SHARD, SHARDS, SEED, N_MOMENTS, ADJUSTS, AVERAGES, SQUARES, N_SQUARES, SOFT_TARGETS, HEADER_SIZE,
+) = range(29)  # fmt: skip
 
-# Entries of ``hyper``
-BETA_1, BETA_2, EPSILON, L2, HYPER_SIZE = range(5)
+# Entries of ``hyper``: what stands in the description (0 for no clipping), and from RATE on what each step writes down
+# for its update. MU_PRODUCT goes on from step to step, and starts from 1.
+(
+    BETA_1, BETA_2, EPSILON, L2, L1, WEIGHT_DECAY, CLIP_VALUE, CLIP_NORM, EMA_DECAY, MOMENTUM, DECAY,
+    RATE, CORRECTION, KEPT, MU, NEXT_MU, MU_PRODUCT, HYPER_SIZE,
+) = range(18)  # fmt: skip
 
 IDENTITY, RELU, LOGISTIC, TANH, SOFTMAX, EXP = range(6)
+LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, GELU_TANH, SILU, MISH = range(6, 14)
+# Those with kernels of their own, compiled for networks with the feature "rectifiers". The derivative of the second
+# group does not follow from A: f'(Z) is kept at ``SLOPE``, laid out as the outputs.
+BY_OUTPUT = {"leaky_relu": LEAKY_RELU, "elu": ELU, "selu": SELU, "softplus": SOFTPLUS}
+BY_SLOPE = {"gelu": GELU, "gelu_tanh": GELU_TANH, "silu": SILU, "mish": MISH}
+RECTIFIERS = {**BY_OUTPUT, **BY_SLOPE}
 ACTIVATIONS = {
     "identity": IDENTITY,
     "relu": RELU,
@@ -82,6 +92,7 @@ ACTIVATIONS = {
     "tanh": TANH,
     "softmax": SOFTMAX,
     "exp": EXP,
+    **RECTIFIERS,
 }
 
 SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR, HALF_SQUARED_ERROR, POISSON = range(5)
@@ -109,12 +120,16 @@ LOSS_FEATURES = {
     OUTPUT_POISSON: "output_losses",
 }
 
-GRADIENT, SGD, ADAM = range(3)  # GRADIENT: no update; the gradient is written to the first moment
+# GRADIENT: no update; the gradient is written to the first moment. Those behind ADAM need the feature "optimizers".
+GRADIENT, SGD, ADAM, AMSGRAD, RMSPROP, MOMENTUM_RMSPROP, CENTERED_RMSPROP, ADAGRAD, NADAM, LION = range(10)
 PYTORCH, SCIKIT_LEARN = range(2)
 
 
 # What kernels are compiled with only where a network needs it: see ``Plan.uses``
-FEATURES = ("dropout", "batch_norm", "layer_norm", "residual", "robust_losses", "soft_targets", "output_losses")
+FEATURES = (
+    "dropout", "batch_norm", "layer_norm", "residual", "rectifiers", "optimizers", "clipping", "robust_losses",
+    "soft_targets", "output_losses",
+)  # fmt: skip
 
 
 class Plan(NamedTuple):

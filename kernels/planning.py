@@ -12,10 +12,14 @@ from fastbp.kernels.items import shared_items
 from fastbp.kernels.layout import (
     ACTIVATION,
     ACTIVATIONS,
+    ADAM,
     ADDS,
+    ADJUSTS,
+    AVERAGES,
     BATCH,
     BATCH_NORM,
     BIAS,
+    BY_SLOPE,
     CONSTANT,
     CONSTANT_2,
     CREW_STRIDE,
@@ -34,21 +38,27 @@ from fastbp.kernels.layout import (
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
+    N_SQUARES,
     N_STATS,
     NORM,
     NORMS,
+    OPTIMIZER,
     OUT,
     OUT_LD,
     OWNERS,
     PANEL_ROWS,
+    RECTIFIERS,
     RUNNING,
     SCRATCH,
     SCRATCH_STRIDE,
     SECOND_SLOT,
     SHARD,
     SHARDS,
+    SLOPE,
     SOFT_TARGETS,
     SOURCE,
+    SQUARES,
+    SQUARES_AT,
     STATS,
     TABLE_SIZE,
     TILE_ROWS,
@@ -136,6 +146,9 @@ def plan(
     if gathered:  # never at 0, which stands for none
         header[GATHERED], header[GATHERED_LD] = position, row_stride(widths[0], itemsize)
         position += padded(room * int(header[GATHERED_LD]))
+    slopes = [name in BY_SLOPE for name in activations]  # never at 0 either
+    table[slopes, SLOPE] += position
+    position += sizes[SLOPE]
     header[N_NORMS] = sizes[NORM]
     for column in (TRANSPOSED, NORM, STATS):
         table[:, column] += position
@@ -148,6 +161,9 @@ def plan(
     position = int(header[SCRATCH] + n_threads * header[SCRATCH_STRIDE])
     header[SHARD], header[SHARDS] = shard, padded(position)
     position = padded(position) + max(n_shards, int(clipping)) * sizes["parameters"]
+    if clipping:
+        header[SQUARES], header[N_SQUARES] = position, _places_of_squares(table, position)
+        position += int(header[N_SQUARES])
     for name, code in codes.items():
         header[getattr(layout, name.upper())] = code
 
@@ -158,7 +174,11 @@ def plan(
     places = np.arange(room + n_shards, dtype=np.intp)
     first = 1 if owners else -1 if gathered else 0
     between = regions(operations, first=first, clipping=clipping) if update else None
-    features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF} | loss_features(header)
+    features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF}
+    features |= loss_features(header)
+    features |= {"rectifiers"} if set(activations) & set(RECTIFIERS) else set()
+    if clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]:
+        features |= {"optimizers", "clipping"} if clipping else {"optimizers"}
     return Plan(header, table, items, shares, places, crew, between, marker(features)), position
 
 
@@ -166,6 +186,17 @@ def loss_features(header: Array) -> set[str]:
     """Of ``layout.FEATURES``, those that the loss needs."""
     features = {layout.LOSS_FEATURES.get(int(header[LOSS])), "soft_targets" if header[SOFT_TARGETS] else None}
     return {name for name in features if name is not None}
+
+
+def _places_of_squares(table: Array, start: int) -> int:
+    """Column SQUARES_AT, from ``start`` on, and how many numbers lie there: sums of squares of a gradient, by column.
+
+    For each row of tiles of W, and for two vectors more: a bias, or beta and gamma of a normalisation.
+    """
+    n = 0
+    for row in table:
+        row[SQUARES_AT], n = start + n, n + (-(-int(row[FAN_IN]) // TILE_ROWS) + 2) * padded(int(row[FAN_OUT]))
+    return n
 
 
 def _table(
@@ -177,7 +208,7 @@ def _table(
     """
     table = np.zeros((len(operations), TABLE_SIZE), np.int64)
     table[:, ADDS] = handed_on(operations)
-    sizes: dict[Any, int] = {"parameters": 0, OUT: 0, TRANSPOSED: 0, NORM: 0, STATS: 0}
+    sizes: dict[Any, int] = {"parameters": 0, OUT: 0, SLOPE: 0, TRANSPOSED: 0, NORM: 0, STATS: 0}
 
     def take(row: Array, column: int, size: int, where: Any = None) -> None:
         where = column if where is None else where
@@ -189,6 +220,8 @@ def _table(
         row[ACTIVATION], row[OUT_LD] = ACTIVATIONS[activations[l]], row_stride(fan_out, itemsize)
         row[[CONSTANT, CONSTANT_2]] = np.array([one.constant, one.momentum]).view(np.int64)
         take(row, OUT, room * int(row[OUT_LD]))
+        if activations[l] in BY_SLOPE:
+            take(row, SLOPE, room * int(row[OUT_LD]))
         if one.kind == DENSE:
             inner = one.input >= 0
             row[PANEL_ROWS], row[TRANSPOSED_ROWS] = padded(fan_in) if inner else fan_in, padded(fan_out)

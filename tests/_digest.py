@@ -25,12 +25,14 @@ from _loss_batches import MODULES, Batch
 from fastbp.backends import Network, get_backend
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import losses as loss_kernels
+from fastbp.kernels.cpu import rectifiers
 from fastbp.kernels.cpu._threads import threading_layer, threads
 from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 
-N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
+# four owners of panels at any vector width, and no whole number of vectors
+N_FEATURES, WIDTHS = 37, (101, 19, 18, 17, 16, 33, 7, 5)
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
 LARGE = 2100  # a batch that goes in shards
 HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))
@@ -54,6 +56,13 @@ OPTIMIZERS = {
         "hyper": (0.5, 0.0, 0.0, 0.1), "weighted": True,
     },
 }  # fmt: skip
+# What is around an optimizer, all of it, with a momentum that grows from step to step
+EVERYTHING = {
+    "nadam, clipped": {
+        "optimizer": layout.NADAM, "n_moments": 3, "adjusts": 1, "averages": 1, "clipping": True,
+        "hyper": (0.9, 0.99, 1e-3, 0.01, 0.001, 0.1, 0.02, 0.1, 0.9, 0.0, 0.004),
+    },
+}  # fmt: skip
 # entry, threads, owners; a forked child runs the serial entry on a plan for several threads
 SCHEDULES = [("serial", 1, False), ("serial", 1, True), ("serial", 4, True)]
 SCHEDULES += [("threaded", n_threads, owners) for n_threads in (1, 2, 3, 4) for owners in (False, True)]
@@ -69,7 +78,7 @@ def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=No
     widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
     net = Net(
         widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
-        density=density, shard=shard, **OPTIMIZERS[optimizer],
+        density=density, shard=shard, **(OPTIMIZERS | EVERYTHING)[optimizer],
     )  # fmt: skip
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
@@ -81,7 +90,8 @@ def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=No
         with threads(n_threads):
             assert numba.get_num_threads() == n_threads
             train_steps.threaded(*arguments)
-    arrays = [*net.unpack(), *net.unpack(moment=0), *net.unpack(moment=1), losses]
+    n_moments = len(net.buffers.moments) // len(net.buffers.parameters)
+    arrays = [*net.unpack(), *(array for k in range(n_moments) for array in net.unpack(moment=k)), losses]
     assert all(np.isfinite(array).all() for array in arrays)
     return digest(arrays)
 
@@ -100,7 +110,8 @@ def by_backend(n_threads, dtype, optimizer, batch):
     assert (session._plan.header[layout.SHARD] > 0) == (batch == LARGE)
     losses = session.train(rng.permutation(n_rows).astype(np.intp), np.full(4, 0.01))
     state = session.get_optimizer_state()
-    return digest([*session.get_parameters(), *state["first"], *state["second"], losses]), session._threads
+    moments = [array for value in state.values() if isinstance(value, list) for array in value]
+    return digest([*session.get_parameters(), *moments, losses]), session._threads
 
 
 def of_blocks(dtype):
@@ -125,6 +136,30 @@ def of_other_losses():
     return digest(arrays)
 
 
+def of_rectifiers(dtype):
+    """Digest of what all of them make of numbers of every size, and of their derivatives."""
+    rng = np.random.default_rng(0)
+    Z = (rng.normal(size=1003) * np.exp2(rng.uniform(-20, 8, 1003))).astype(dtype)
+    arrays = []
+    for code in layout.RECTIFIERS.values():
+        A, S, dZ = Z.copy(), np.zeros_like(Z), np.ones_like(Z)
+        rectifiers.rectifier_forward_slope(A, S, code)
+        if code in layout.BY_OUTPUT.values():
+            rectifiers.rectifier_forward(A, code)
+        rectifiers.rectifier_backward(dZ, A, S, code)
+        assert np.isfinite([A, S, dZ]).all() and (A != Z).any()
+        arrays += [A, S, dZ]
+    return digest(arrays)
+
+
+def by_schedule(*arguments):
+    """The digest under each schedule."""
+    return {
+        f"{entry}, {n_threads} threads" + owners * ", owners": trained(entry, n_threads, owners, *arguments)
+        for entry, n_threads, owners in SCHEDULES
+    }
+
+
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
@@ -133,12 +168,13 @@ def main():
         if (h + k + o) % 2:  # half of the combinations; every pair of hidden layers, loss and optimizer is among them
             continue
         case = " | ".join((np.dtype(dtype).name, *hidden[:1], loss, optimizer))
-        cases[case] = {
-            f"{entry}, {n_threads} threads" + owners * ", owners": trained(
-                entry, n_threads, owners, dtype, hidden, loss, optimizer
-            )
-            for entry, n_threads, owners in SCHEDULES
-        }
+        cases[case] = by_schedule(dtype, hidden, loss, optimizer)
+    cases["float32 | rectifiers"] = by_schedule(np.float32, tuple(layout.RECTIFIERS), "half_squared_error", "sgd")
+    everything = np.float32, ("relu", "relu"), "softmax_cross_entropy", "nadam, clipped"
+    cases["float32 | nadam, clipped"] = by_schedule(*everything)
+    cases["float32 | nadam, clipped, in shards"] = {
+        f"{n_threads} threads": trained("threaded", n_threads, False, *everything, shard=12) for n_threads in (1, 2, 3)
+    }
     arguments = np.float32, ("relu", "relu"), "softmax_cross_entropy", "adam, scikit-learn"
     cases["float32 | sparse"] = {
         "sparse": trained("serial", 3, False, *arguments, density=0.2),
@@ -157,9 +193,8 @@ def main():
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
-    blocks = [of_blocks(dtype) for dtype in DTYPES]
-    others = of_other_losses()
-    print(json.dumps({"config": config, "cases": cases, "backend": backend, "blocks": blocks, "losses": others}))
+    parts = [part(dtype) for part in (of_blocks, of_rectifiers) for dtype in DTYPES]
+    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": [*parts, of_other_losses()]}))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,14 @@ from _kernels import DTYPES, Net, lanes, panelled, panels_of, read_only
 from fastbp.kernels import layout
 from fastbp.kernels.cpu import (
     activations,
+    adaptive,
+    clipping,
     gemm,
     losses,
     optimizers,
     output_losses,
     robust_losses,
+    rules,
     simd,
     soft_targets,
     tiles,
@@ -27,6 +30,11 @@ from fastbp.kernels.cpu import (
 from fastbp.kernels.cpu.predict import evaluate_rows, predict_rows
 from fastbp.kernels.cpu.training import train_steps
 
+ADAM = {"optimizer": layout.ADAM, "convention": layout.SCIKIT_LEARN, "hyper": (0.9, 0.99, 1e-8, 0.1)}
+CLIPPED = {
+    "optimizer": layout.CENTERED_RMSPROP, "n_moments": 4, "adjusts": 1, "averages": 1, "clipping": True,
+    "hyper": (0.9, 0.99, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.5),
+}  # fmt: skip
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
 libc = ctypes.CDLL(None, use_errno=True)
@@ -87,6 +95,16 @@ def elements(dtype, at_end):
         w, v, s, g = (guarded(np.ones(n, dtype), at_end) for _ in range(4))
         optimizers.adam(w, v, s, g, hyper, 0.1, 1.0, 0.1)
         optimizers.sgd(w, v, g, 0.9, 1, 0.1, 1.0, 0.1)
+        numbers, third = np.full(layout.HYPER_SIZE, 0.5), guarded(np.ones(n, dtype), at_end)
+        adaptive.amsgrad(w, v, s, third, g, numbers)
+        adaptive.centered_rmsprop(w, v, s, third, g, numbers)
+        adaptive.momentum_rmsprop(w, v, s, g, numbers)
+        adaptive.nadam(w, v, s, g, numbers)
+        for rule in (adaptive.rmsprop, adaptive.adagrad, adaptive.lion):
+            rule(w, v, g, numbers)
+        rules.adjust(w, g, numbers, 0.1)
+        rules.average(v, w, numbers)
+        clipping.scaled(w, g, 0.5)
         for code in (layout.RELU, layout.LOGISTIC, layout.TANH, layout.EXP):
             activations.activation_forward(w, code)
             activations.activation_backward(g, w, code)
@@ -161,10 +179,10 @@ def training(dtype, at_end):
     ways += [{"shard": 4, "n_threads": 3}, {"shard": 4, "gathered": True, "weighted": True}]
     if dtype == np.float32:  # for one type, since it is one more compilation
         ways += [{"density": 0.2}, {"density": 0.2, "shard": 4}]
+        ways += [CLIPPED, CLIPPED | {"shard": 4, "n_threads": 3}, CLIPPED | {"owners": True}]
     for (widths, names, loss), way in itertools.product(cases, ways):
         net = Net(
-            widths, names, dtype, batch=6, n_rows=16, loss=loss, optimizer=layout.ADAM, convention=layout.SCIKIT_LEARN,
-            hyper=(0.9, 0.99, 1e-8, 0.1), **{"n_threads": 2} | way,
+            widths, names, dtype, batch=6, n_rows=16, loss=loss, **{"n_threads": 2} | ADAM | way,
         )  # fmt: skip
         buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
         X = guarded_rows(net.X, at_end)

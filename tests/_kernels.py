@@ -93,7 +93,7 @@ class Net:
         size = int(self.plan.header[layout.N_PARAMETERS])
         self.buffers = layout.Buffers(
             layout.aligned_zeros(size, dtype),
-            layout.aligned_zeros(2 * size, dtype),
+            layout.aligned_zeros(max(2, int(self.plan.header[layout.N_MOMENTS])) * size, dtype),
             layout.aligned_zeros(work_size, dtype),
             np.zeros(len(self.plan.rows)),
         )
@@ -125,7 +125,9 @@ class Net:
             self.X = compressed(X.reshape(n_rows, -1), self.plan)
         self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends, coefficients)
         self.order = read_only(rng.permutation(n_rows).astype(np.intp))
-        self.hyper = np.array(hyper)
+        self.hyper = np.zeros(layout.HYPER_SIZE)
+        self.hyper[: len(hyper)] = hyper
+        self.hyper[layout.MU_PRODUCT] = 1
 
     def pack(self, arrays):
         packing.pack(arrays, self.buffers.parameters, self.plan.table, self.lanes)
@@ -137,18 +139,18 @@ class Net:
         return packing.unpack(flat, self.plan.table, self.lanes)
 
     def copy(self):
-        """The same network with buffers of its own."""
+        """The same network with buffers and numbers of its own."""
         twin = object.__new__(Net)
         twin.__dict__.update(self.__dict__)
-        twin.buffers = layout.Buffers(*(array.copy() for array in self.buffers))
+        twin.buffers, twin.hyper = layout.Buffers(*(array.copy() for array in self.buffers)), self.hyper.copy()
         return twin
 
     def regions(self):
         """Name and view of each part of the buffers that holds something of its own."""
         header, table, work = self.plan.header, self.plan.table, self.buffers.work
         yield "parameters", self.buffers.parameters
-        yield "first moment", self.buffers.moments[: header[layout.N_PARAMETERS]]
-        yield "second moment", self.buffers.moments[header[layout.N_PARAMETERS] :]
+        for k, moment in enumerate(self.buffers.moments.reshape(-1, header[layout.N_PARAMETERS])):
+            yield f"moment {k}", moment
         if header[layout.SHARD]:  # which thread has held which rows is nobody's concern
             room, size = (self.plan.shares.shape[1] - 1) * header[layout.SHARD], header[layout.N_PARAMETERS]
             yield "shards' losses", self.buffers.row_loss[room:]
@@ -157,6 +159,8 @@ class Net:
             yield "row loss", self.buffers.row_loss
         for l, row in enumerate([] if header[layout.SHARD] else table):
             starts = {"outputs": row[layout.OUT], "deltas": header[layout.DELTAS] + row[layout.OUT]}
+            if row[layout.SLOPE]:
+                starts["slopes"] = row[layout.SLOPE]
             if l == 0 and header[layout.OWNERS]:
                 starts["outputs of slot 1"] = header[layout.SECOND_SLOT]
             if l == 0 and header[layout.GATHERED]:

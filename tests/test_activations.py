@@ -1,38 +1,20 @@
 """exp, tanh, logistic and log over their whole range; activations and softmax against their twins."""
 
-import numba
 import numpy as np
 import pytest
+from _elements import WIDER, elementwise, samples, ulp_errors, with_each_bad_value
 from _kernels import DTYPES, SENTINEL, ULPS, assert_close, few, seeds, surrounded
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.kernels import layout
-from fastbp.kernels.cpu import _jit, activations
+from fastbp.kernels.cpu import activations
 from fastbp.kernels.reference import activations as twins
 
 # Largest errors over every 5th float32 and 10^8 float64: exp 1.03 and 1.02, tanh 2.50 and 2.53, logistic 2.36 and 2.47,
 # log 0.81 and 0.84 units in the last place
 LARGEST_ERROR = {"exp": 1.05, "tanh": 3, "logistic": 3, "log": 1}
-WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 CODES = {name: layout.ACTIVATIONS[name] for name in ("identity", "relu", "logistic", "tanh", "exp")}
-
-
-def elementwise(function):
-    """A scalar function of the kernels, for an array."""
-
-    def call(out, x):
-        for q in range(x.shape[0]):
-            out[q] = function(x[q])
-
-    compiled = numba.njit(**_jit.OPTIONS)(call)
-
-    def apply(x):
-        out = np.empty_like(x)
-        compiled(out, x)
-        return out
-
-    return apply
 
 
 COMPILED = {name: elementwise(getattr(activations, name)) for name in LARGEST_ERROR}
@@ -45,25 +27,6 @@ def exact(name, x):
     with np.errstate(all="ignore"):  # also the cast: a signalling NaN becomes a quiet one
         x = x.astype(WIDER[x.dtype.type])
         return 1 / (1 + np.exp(-x)) if name == "logistic" else getattr(np, name)(x)
-
-
-def samples(dtype):
-    """Every 4099th of all float32; every exponent of float64 many times; and ranges where much happens."""
-    if dtype == np.float32:
-        bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
-        return bits.view(np.float32)
-    rng = np.random.default_rng(0)
-    exponents = np.repeat(np.arange(2048, dtype=np.uint64), 64)
-    bits = exponents << np.uint64(52) | rng.integers(0, 2**52, exponents.size, dtype=np.uint64)
-    x = bits.view(np.float64)
-    ranges = [(-746, 710), (-40, 40), (-2, 2), (0.5, 2)]
-    return np.concatenate([x, -x, *(rng.uniform(low, high, 50_000) for low, high in ranges)])
-
-
-def ulp_errors(got, want, dtype):
-    """|got - want| in units in the last place of want."""
-    _, exponent = np.frexp(np.abs(want))
-    return np.abs(got.astype(want.dtype) - want) / np.ldexp(want.dtype.type(1), exponent - 1 - np.finfo(dtype).nmant)
 
 
 @each_dtype
@@ -142,15 +105,6 @@ def test_twin_of_scalar_function(name, dtype, data):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Kernels on arrays. 37 elements: whole vectors of every width, and a tail
-
-
-def with_each_bad_value(dtype):
-    """Arrays of 37 elements with one value that is not finite, in the vector body and in the tail."""
-    for bad in (np.nan, np.inf, -np.inf):
-        for place in (0, 5, 20, 36):
-            x = np.linspace(-2, 2, 37).astype(dtype)
-            x[place] = bad
-            yield x, place, bad
 
 
 @each_dtype

@@ -65,6 +65,7 @@ from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross
 from fastbp.kernels.cpu.output_losses import output_cross_entropy, output_poisson
 from fastbp.kernels.cpu.robust_losses import row_sum
 from fastbp.kernels.cpu.soft_targets import weighted_targets, soft_sigmoid_cross_entropy
+from fastbp.kernels.cpu.rectifiers import rectifier_backward, rectifier_forward, rectifier_forward_slope
 from fastbp.kernels.cpu.training import train_steps
 from fastbp.kernels.layout import with_next
 net = Net((5, 4, 3), ("relu", "softmax"), np.float32, batch=4, n_rows=8, loss="softmax_cross_entropy")
@@ -75,6 +76,8 @@ open(sys.argv[1], "w").write(text)
 assert softmax_cross_entropy._part.signatures and not block_softmax_cross_entropy._part.signatures
 unused = row_sum, weighted_targets, soft_sigmoid_cross_entropy, output_cross_entropy, output_poisson
 assert not any(kernel._part.signatures for kernel in unused)
+for other in (rectifier_backward, rectifier_forward, rectifier_forward_slope):
+    assert not other._part.signatures
 """
 
 

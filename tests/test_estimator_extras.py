@@ -17,6 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor
+from fastbp.kernels.layout import RECTIFIERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = make_classification(300, 8, n_informative=6, n_classes=3, weights=[0.6, 0.3, 0.1], random_state=0)
@@ -208,6 +209,17 @@ def test_one_activation_for_each_hidden_layer():
     with pytest.raises(ValueError, match=r"activation must hold names among .* got 'relu6'"):
         MLPClassifier(activation=["relu", "relu6"], **options).fit(X, Y)
     MLPClassifier(activation=[], **{**OPTIONS, "hidden_layer_sizes": ()}).fit(X, Y)
+
+
+def test_activations_that_scikit_learn_has_not():
+    options = {**OPTIONS, "hidden_layer_sizes": (9, 8, 7, 6, 5, 4, 9, 8)}
+    mixed = MLPClassifier(activation=list(RECTIFIERS), **options).fit(X, Y)
+    layers = [fastbp.Dense(n, f) for n, f in zip(options["hidden_layer_sizes"], RECTIFIERS, strict=True)]
+    model = fastbp.Sequential([*layers, fastbp.Dense(3, "softmax")], n_features=8, dtype="float64")
+    model.set_weights([array for pair in zip(mixed.coefs_, mixed.intercepts_, strict=True) for array in pair])
+    np.testing.assert_allclose(model.predict(X), mixed.predict_proba(X), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"The 'activation' parameter of MLPClassifier must be a str among .*'mish'"):
+        MLPClassifier(activation="gelu_exact", **options).fit(X, Y)
 
 
 @pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])

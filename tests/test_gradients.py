@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.kernels import layout
 from fastbp.losses import LINKS, LOSSES
 
 HIDDEN = ("identity", "relu", "logistic", "tanh", "exp")
@@ -14,10 +15,17 @@ PAIRS = [(loss, last) for loss in LOSSES for last in OUTPUTS if last in (LINKS.g
 WIDTHS = (5, 7, 3)
 
 
+RECTIFIERS = tuple(layout.RECTIFIERS)
+# each of them is a hidden layer in one network, and the output of another
+RECTIFIER_PAIRS = [*PAIRS, *((loss, last) for loss in LOSSES if loss not in LINKS for last in RECTIFIERS)]
+
+
 def problem(hidden, last, loss, *, n_rows=9, dtype="float64", widths=WIDTHS, weighted=False):
     """A network, with data that its loss takes."""
     rng = np.random.default_rng(0)
-    layers = [fastbp.Dense(n, hidden, "scikit_learn") for n in widths[1:]] + [fastbp.Dense(4, last, "scikit_learn")]
+    names = [hidden] * len(widths[1:]) if isinstance(hidden, str) else hidden
+    layers = [fastbp.Dense(n, name, "scikit_learn") for n, name in zip(widths[1:], names, strict=True)]
+    layers.append(fastbp.Dense(4, last, "scikit_learn"))
     model = fastbp.Sequential(layers, n_features=widths[0], random_state=0, dtype=dtype)
     X, y = rng.normal(size=(n_rows, widths[0])), rng.normal(size=(n_rows, 4))
     if hidden == "exp":  # exponentials of exponentials
@@ -41,6 +49,28 @@ def test_gradient_is_the_derivative_of_the_loss(loss, last, hidden, backend):
         assert check.max_relative_error <= 1e-6, str(check)
         assert check.n_skipped == 0
         assert list(check.relative_errors) == ["W1", "b1", "W2", "b2", "W3", "b3"]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(("loss", "last"), RECTIFIER_PAIRS)
+def test_gradient_through_rectifiers_is_the_derivative_of_the_loss(loss, last, backend):
+    model, X, y, weights = problem(RECTIFIERS, last, loss, weighted=True, widths=(5, *range(10, 2, -1)))
+    check = fastbp.gradient_check(model, loss, X, y, sample_weight=weights, backend=backend)
+    assert check.max_relative_error <= 1e-6, str(check)
+    assert check.n_skipped == 0
+
+
+@pytest.mark.parametrize("kinked", ["leaky_relu", "selu"])
+def test_gradient_check_steps_around_other_kinks(kinked):
+    layers = [fastbp.Dense(1, "gelu"), fastbp.Dense(1, kinked), fastbp.Dense(1)]
+    model = fastbp.Sequential(layers, n_features=1, dtype="float64", random_state=0)
+    X, y = np.ones((1, 1)), np.array([3.0])
+    for bias, skipped in ((-1.0 + 3e-7, 0), (-1.0, 4)):  # near the kink, and on it
+        gelu = 1.0 * 0.8413447460685429
+        model.set_weights([[[1.0]], [0.0], [[1 / gelu]], [bias], [[2.0]], [0.5]])
+        check = fastbp.gradient_check(model, "mean_squared_error", X, y)
+        assert check.n_skipped == skipped
+        assert check.max_relative_error < 1e-3  # so small a step leaves so many digits
 
 
 def test_gradient_check_sees_a_wrong_gradient(monkeypatch):
@@ -90,6 +120,16 @@ def test_backends_agree(widths, dtype, allowed):
         model, X, y, weights = problem(hidden, last, loss, n_rows=64, dtype=dtype, widths=widths, weighted=True)
         found = fastbp.compare_backends(model, loss, X, y, sample_weight=weights)
         assert found.max_relative_difference <= allowed, (hidden, loss, last, str(found))
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("first", [33, 784])
+def test_backends_agree_on_rectifiers(first, dtype, allowed):
+    widths = (first, 100, 65, 33, 20, 19, 18, 17, 16)
+    for loss, last in RECTIFIER_PAIRS:
+        model, X, y, weights = problem(RECTIFIERS, last, loss, n_rows=64, dtype=dtype, widths=widths, weighted=True)
+        found = fastbp.compare_backends(model, loss, X, y, sample_weight=weights)
+        assert found.max_relative_difference <= allowed, (loss, last, str(found))
 
 
 def test_comparison_names_arrays_and_backends():

@@ -132,3 +132,6 @@ def test_what_cannot_be_taken_over_is_refused():
     mixed = fitted(fastbp, "classes", hidden_layer_sizes=(4, 3), activation=("relu", "tanh"))
     with pytest.raises(ValueError, match="scikit-learn has one activation for all hidden layers"):
         mixed.to_sklearn()
+    newer = fitted(fastbp, "classes", activation="gelu")
+    with pytest.raises(ValueError, match="scikit-learn has no activation 'gelu', only identity, logistic, relu, tanh"):
+        newer.to_sklearn()

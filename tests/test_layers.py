@@ -12,9 +12,9 @@ EVERYTHING = [
     Dropout(0.2),
     Dense(40, "tanh"),
     BatchNorm("relu"),
-    Residual([LayerNorm(), Dense(33, "tanh"), Dropout(0.3), Dense(40)]),
+    Residual([LayerNorm(), Dense(33, "silu"), Dropout(0.3), Dense(40)]),
     Residual([Dense(50, "tanh"), BatchNorm()], activation="tanh"),  # with a projection
-    LayerNorm(),
+    LayerNorm("gelu"),
     Dense(3),
 ]
 NETWORKS = {
@@ -30,6 +30,13 @@ NETWORKS = {
     "a block on X": [Residual([Dense(4, "tanh"), Dropout(0.1)]), Dense(3)],
     "a block at the end": [Dense(8, "tanh"), Residual([LayerNorm(), Dense(3)])],
     "relu everywhere": [BatchNorm("relu"), Dense(6), LayerNorm("relu"), Residual([Dense(6)], "relu"), Dense(3)],
+    "rectifiers": [
+        Dense(6, "gelu"),
+        BatchNorm("silu"),
+        Residual([LayerNorm("mish"), Dense(6, "elu"), Dropout(0.2)], "gelu_tanh"),
+        Dense(6, "softplus"),
+        Dense(3),
+    ],
     "norms in a row": [Dense(6), LayerNorm(), BatchNorm(), LayerNorm("tanh"), Dense(3)],
 }
 

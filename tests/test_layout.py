@@ -15,8 +15,8 @@ LANES = [2, 4, 8, 16]
 networks = st.lists(st.integers(1, 140), min_size=2, max_size=5).map(tuple)
 
 
-def planned(widths, *, n_threads=1, owners=False, batch=7, dtype=np.float32, n_lanes=8, **options):
-    activations = ("relu",) * (len(widths) - 1)
+def planned(widths, *, n_threads=1, owners=False, batch=7, dtype=np.float32, n_lanes=8, activation="relu", **options):
+    activations = (activation,) * (len(widths) - 1)
     return planning.plan(
         widths, activations, dtype=dtype, lanes=n_lanes, batch=batch, n_threads=n_threads, owners=owners, **options
     )
@@ -34,6 +34,8 @@ def work_regions(plan, work_size):
             yield "second slot", row[OUT] + header[layout.SECOND_SLOT], rows
         if l == 0 and header[layout.GATHERED]:
             yield "rows of X", header[layout.GATHERED], header[BATCH] * header[layout.GATHERED_LD]
+        if row[layout.SLOPE]:
+            yield f"slopes {l}", row[layout.SLOPE], rows
         if l > 0:
             yield f"transposed {l}", row[layout.TRANSPOSED], W
         yield f"norms {l}", row[layout.NORM], norms
@@ -51,7 +53,7 @@ def assert_apart(regions):
         assert start + size <= following, f"{name} reaches into {after}"
 
 
-ways = st.sampled_from([{}, {"owners": True}, {"gathered": True}])
+ways = st.sampled_from([{}, {"owners": True}, {"gathered": True}, {"owners": True, "activation": "gelu"}])
 
 
 @given(networks, st.integers(1, 5), ways, st.integers(1, 70), st.sampled_from(DTYPES), st.sampled_from(LANES))

@@ -83,7 +83,7 @@ LOSSES += [
     (Loss("sigmoid_cross_entropy", class_weight=(1, 3), **SMOOTH), last, "units")
     for last in ("logistic", "identity", "softmax")
 ]
-LOSSES += [(Loss("poisson"), last, "counts") for last in ("relu", "logistic", "softmax")]
+LOSSES += [(Loss("poisson"), last, "counts") for last in ("relu", "softplus", "logistic", "softmax")]
 ROBUST = [Loss("huber", delta=0.7), Loss("quantile", level=(0.1, 0.4, 0.5, 0.95)), Loss("log_cosh"), Loss("mae")]
 LOSSES += [(loss, last, "reals") for loss in ROBUST for last in ("identity", "logistic", "softmax", "exp")]
 

@@ -43,6 +43,7 @@ CASES = {
     "one layer": ((40, 69), ("logistic",), "mean_squared_error"),
     "one layer of labels": ((40, 69), ("logistic",), "sigmoid_cross_entropy"),
     "exponentials": ((9, 18, 5, 7, 3), ("exp", "logistic", "exp", "identity"), "half_squared_error"),
+    "rectifiers": ((9, 70, 21, 18, 17, 7, 5, 33, 6, 3), (*layout.RECTIFIERS, "gelu"), "half_squared_error"),
     "counts": ((12, 33, 3), ("relu", "exp"), "poisson"),
     "several labels": ((12, 33, 9), ("relu", "identity"), "softmax_cross_entropy"),
     "smallest": ((1, 1), ("tanh",), "half_squared_error"),
@@ -191,7 +192,7 @@ def test_a_step_is_its_gradient_applied(update, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("case", ["deep", "labels", "counts", "several labels", "one layer"])
+@pytest.mark.parametrize("case", ["deep", "labels", "counts", "rectifiers", "several labels", "one layer"])
 def test_threads_and_owners_change_no_bit(case, dtype):
     alone = net_of(case, dtype, **UPDATES["adam"])
     want = train(alone)

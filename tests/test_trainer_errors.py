@@ -116,7 +116,7 @@ def test_bad_targets_are_named(loss, y, message):
         (dict(loss="hinge"), ValueError, "loss must be one of 'softmax_cross_entropy', .* got 'hinge'"),
         (dict(loss=None), ValueError, "loss must be one of"),
         (dict(model="model"), TypeError, "model must be a fastbp.Sequential, got 'model'"),
-        (dict(optimizer="adam"), TypeError, "optimizer must be a fastbp.SGD or fastbp.Adam, got 'adam'"),
+        (dict(optimizer="adam"), TypeError, "optimizer must be one of fastbp.s, such as fastbp.Adam.., got .adam."),
         (dict(backend="gpu"), ValueError, "backend must be one of 'cpu', 'reference', got 'gpu'"),
         (dict(n_threads=0), ValueError, "n_threads must be an integer of at least 1, got 0"),
         (dict(n_threads=1.5), TypeError, "n_threads must be an integer"),

@@ -9,6 +9,8 @@ from fastbp.kernels.cpu import _jit
 
 MODULES = [
     "activations",
+    "adaptive",
+    "clipping",
     "dropout",
     "gemm",
     "losses",
@@ -16,11 +18,14 @@ MODULES = [
     "operations",
     "optimizers",
     "output_losses",
+    "rectifiers",
     "residual",
     "robust_losses",
+    "rules",
     "shuffle",
     "soft_targets",
     "sparse",
+    "special",
     "tiles",
     "step",
     "update",

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from fastbp._validation import Array
+from fastbp.backends._optimizers import State, described
 from fastbp.backends._targets import as_targets, loss_codes, read_only
 from fastbp.backends.base import Backend, Inspection, Matrix, Network, Session
 from fastbp.kernels import layout, packing, schedule
 from fastbp.kernels.csr import Csr, csr
 from fastbp.kernels.operations import needs_delta
 from fastbp.losses import LINKS, Loss
-from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.optimizers import Optimizer
 
 FEW_ROWS = 8  # for so many, laying out the weights would take longer than the products
 
@@ -27,7 +28,7 @@ class Kernels:
 
     Parameters
     ----------
-    train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients : callable
+    train_steps, predict_rows, layer_rows, rectifier_forward, evaluate_rows, apply_gradients : callable
         See ``fastbp.kernels.cpu``.
     lanes : callable
         ``lanes(network)``: elements of one vector, which decides the width of panels.
@@ -38,23 +39,11 @@ class Kernels:
     train_steps: Callable[..., None]
     predict_rows: Callable[..., None]
     layer_rows: Callable[..., None]
+    rectifier_forward: Callable[..., None]
     evaluate_rows: Callable[..., None]
     apply_gradients: Callable[..., None]
     lanes: Callable[[Network], int]
     threads: Callable[[int | None], int]
-
-
-def optimizer_codes(optimizer: Optimizer) -> tuple[dict[str, Any], Array]:
-    """An optimizer as the plan's header and ``hyper`` hold it."""
-    convention = layout.SCIKIT_LEARN if optimizer.convention == "scikit-learn" else layout.PYTORCH
-    hyper = np.zeros(layout.HYPER_SIZE)
-    hyper[layout.L2] = optimizer.l2
-    if isinstance(optimizer, Adam):
-        hyper[[layout.BETA_1, layout.BETA_2, layout.EPSILON]] = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
-        return {"optimizer": layout.ADAM, "nesterov": 0, "convention": convention}, hyper
-    assert isinstance(optimizer, SGD)
-    hyper[layout.BETA_1] = optimizer.momentum
-    return {"optimizer": layout.SGD, "nesterov": int(optimizer.nesterov), "convention": convention}, hyper
 
 
 def as_rows(X: Matrix, plan: layout.Plan | None = None) -> Array | Csr:
@@ -93,7 +82,8 @@ class PlannedSession(Session):
     ) -> None:
         self._kernels, self._network, self._loss = kernels, network, loss
         self._n_threads, self._lanes = kernels.threads(n_threads), kernels.lanes(network)
-        codes, self._hyper = optimizer_codes(optimizer)
+        numbers = described(optimizer)
+        self._hyper = numbers.hyper
         of_loss = loss_codes(loss, network.activations[-1], y)
         self._plan, work_size = schedule.training_plan(
             network.widths,
@@ -106,7 +96,8 @@ class PlannedSession(Session):
             operations=network.operations,
             seed=seed,
             **of_loss,
-            **codes,
+            clipping=numbers.clipping,
+            **numbers.codes,
         )
         self._matrix = X
         self._predicting: tuple[Array, Callable[[list[Array]], Array]] | None = None
@@ -115,13 +106,13 @@ class PlannedSession(Session):
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
             layout.aligned_zeros(size, network.dtype),
-            layout.aligned_zeros(2 * size, network.dtype),
+            layout.aligned_zeros(len(numbers.arrays) * size, network.dtype),
             layout.aligned_zeros(work_size, network.dtype),
             np.zeros(len(self._plan.rows)),
         )
         self._parameters = packing.Views(self._buffers.parameters, self._plan.table, self._lanes)
-        self._step = 0
-        self._kept: tuple[int, Array] = (0, np.zeros(2 * size, network.dtype))
+        self._state = State(optimizer, numbers, self._buffers.moments, self._plan.table, self._lanes)
+        self._state.start(parameters)
         self.set_parameters(parameters)
 
     @property
@@ -132,9 +123,9 @@ class PlannedSession(Session):
         losses, rates = np.empty(len(learning_rates)), np.array(learning_rates, float)  # writable: one signature
         self._kernels.train_steps(
             losses, self._plan, self._buffers, self._X, self._targets, read_only(layout.with_next(rows)), rates,
-            self._hyper, self._step, n_threads=self._threads,
+            self._hyper, self._state.step, n_threads=self._threads,
         )  # fmt: skip
-        self._step += len(learning_rates)
+        self._state.step += len(learning_rates)
         return losses
 
     def loss_and_gradients(self, rows: Array) -> tuple[float, list[Array]]:
@@ -176,9 +167,9 @@ class PlannedSession(Session):
         flat = np.zeros_like(self._buffers.parameters)
         packing.pack(gradients, flat, self._plan.table, self._lanes)
         self._kernels.apply_gradients(
-            flat, self._plan, self._buffers, self._hyper, float(learning_rate), self._step + 1, float(n_rows)
+            flat, self._plan, self._buffers, self._hyper, float(learning_rate), self._state.step + 1, float(n_rows)
         )
-        self._step += 1
+        self._state.step += 1
 
     def evaluation(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Callable[[], float]:
         network, codes = self._network, loss_codes(self._loss, self._network.activations[-1], y)
@@ -206,28 +197,16 @@ class PlannedSession(Session):
         packing.pack_transposed(self._buffers.parameters, self._buffers.work, self._plan.table, self._lanes)
 
     def get_optimizer_state(self) -> dict[str, Any]:
-        first, second = np.split(self._buffers.moments, 2)
-        table, lanes = self._plan.table, self._lanes
-        return {
-            "step": self._step,
-            "first": packing.unpack(first, table, lanes),
-            "second": packing.unpack(second, table, lanes),
-        }
+        return self._state.read()
 
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
-        first, second = np.split(self._buffers.moments, 2)
-        packing.pack(state["first"], first, self._plan.table, self._lanes)
-        packing.pack(state["second"], second, self._plan.table, self._lanes)
-        self._step = int(state["step"])
+        self._state.write(state)
 
     def keep_optimizer_state(self) -> None:
-        _, moments = self._kept
-        np.copyto(moments, self._buffers.moments)
-        self._kept = (self._step, moments)
+        self._state.keep()
 
     def restore_optimizer_state(self) -> None:
-        self._step, moments = self._kept
-        np.copyto(self._buffers.moments, moments)
+        self._state.restore()
 
     def all_finite(self) -> bool:
         return bool(np.isfinite(self._buffers.parameters).all())
@@ -274,6 +253,8 @@ def _predict_few(kernels: Kernels, network: Network, parameters: list[Array], X:
         kernels.layer_rows(
             Z, ld, A, lda, read_only(W.reshape(-1)), read_only(b), n_rows, n, K, layout.ACTIVATIONS[name]
         )  # fmt: skip
+        if name in layout.RECTIFIERS:  # apart, so that other networks do not wait for their code
+            kernels.rectifier_forward(Z, layout.RECTIFIERS[name])
         A, lda = read_only(Z), ld
     return np.ascontiguousarray(A.reshape(n_rows, lda)[:, : network.widths[-1]])
 

@@ -30,8 +30,8 @@ class Network:
     widths : tuple of int
         ``(n_features, fan_out_1, ..., n_outputs)``: of X and of each operation's output.
     activations : tuple of str
-        One name an operation: ``"identity"``, ``"relu"``, ``"logistic"``, ``"tanh"``, ``"exp"``; the last may be
-        ``"softmax"``. The last one is the link that predictions go through.
+        One name an operation, of ``fastbp.kernels.layout.ACTIVATIONS``; only the last may be ``"softmax"``. The last
+        one is the link that predictions go through.
     dtype : numpy.dtype
         float32 or float64.
     operations : tuple of fastbp.kernels.operations.Operation
@@ -57,6 +57,11 @@ class Network:
     def names(self) -> list[str]:
         """Names of the parameters, in the same order."""
         return [name for name, _ in parameter_shapes(self.widths, self.all_operations)]
+
+    @property
+    def trainable(self) -> list[bool]:
+        """Whether the optimizer changes each of them: a batch norm's running statistics it does not."""
+        return [not name.startswith(("mean", "variance")) for name in self.names]
 
     def has(self, kind: int) -> bool:
         """Whether there is an operation of a kind."""
@@ -139,11 +144,20 @@ class Session(ABC):
 
     @abstractmethod
     def get_optimizer_state(self) -> dict[str, Any]:
-        """``{"step": int, "first": [arrays shaped as the parameters], "second": [...]}``; copies."""
+        """What the optimizer keeps from step to step, copied.
+
+        ``"step"`` is the number of steps taken. Lists of arrays shaped as the parameters, as far as the optimizer has
+        them: ``"velocity"`` (SGD, RMSprop), ``"first"`` and ``"second"`` (the moments of Adam and its kin),
+        ``"largest_second"`` (AMSGrad), ``"mean_square"`` and ``"mean"`` (RMSprop), ``"sum_of_squares"`` (Adagrad),
+        ``"momentum"`` (Lion), ``"average"`` (of the weights, with ``ema_decay``). Numbers: ``"mu_product"`` (NAdam).
+        """
 
     @abstractmethod
     def set_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`get_optimizer_state` gave, also from another backend."""
+        """Take over what :meth:`get_optimizer_state` gave, also from another backend.
+
+        A state with other entries than those of this optimizer is a ValueError.
+        """
 
     @abstractmethod
     def keep_optimizer_state(self) -> None:

@@ -12,6 +12,7 @@ from fastbp.backends.base import Network
 from fastbp.kernels.cpu import simd
 from fastbp.kernels.cpu._threads import usable_threads
 from fastbp.kernels.cpu.predict import evaluate_rows, layer_rows, predict_rows
+from fastbp.kernels.cpu.rectifiers import rectifier_forward
 from fastbp.kernels.cpu.training import apply_gradients, train_steps
 
 
@@ -46,5 +47,6 @@ def _lanes(network: Network) -> int:
 
 
 BACKEND = PlannedBackend(
-    "cpu", Kernels(train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients, _lanes, _threads)
+    "cpu",
+    Kernels(train_steps, predict_rows, layer_rows, rectifier_forward, evaluate_rows, apply_gradients, _lanes, _threads),
 )

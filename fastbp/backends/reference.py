@@ -6,6 +6,7 @@ from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
 from fastbp.kernels.layout import padded
 from fastbp.kernels.reference.predict import evaluate_rows, layer_rows, predict_rows
+from fastbp.kernels.reference.rectifiers import rectifier_forward
 from fastbp.kernels.reference.training import apply_gradients, train_steps
 
 
@@ -15,5 +16,8 @@ def _lanes(network: Network) -> int:
 
 BACKEND = PlannedBackend(
     "reference",
-    Kernels(train_steps, predict_rows, layer_rows, evaluate_rows, apply_gradients, _lanes, lambda n_threads: 1),
-)
+    Kernels(
+        train_steps, predict_rows, layer_rows, rectifier_forward, evaluate_rows, apply_gradients, _lanes,
+        lambda n_threads: 1,
+    ),
+)  # fmt: skip

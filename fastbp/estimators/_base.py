@@ -23,7 +23,7 @@ from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._lbfgs import minimize_lbfgs
-from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_activations, layer_sizes
+from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_activations, layer_sizes, optimizer_of
 from fastbp.estimators._progress import Progress
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._validation import Score, scored_by, split
@@ -31,7 +31,7 @@ from fastbp.initializers import scikit_learn
 from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
-from fastbp.optimizers import SGD, Adam, Optimizer
+from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
 
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
@@ -210,23 +210,13 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         layers = [Dense(units, name) for units, name in zip(sizes, activations, strict=True)]
         layers.append(Dense(n_outputs, self._link(out_activation, state)))
         return Trainer(
-            Sequential._with_weights(layers, parameters), loss=loss, optimizer=self._optimizer(),
+            Sequential._with_weights(layers, parameters), loss=loss, optimizer=optimizer_of(self),
             n_threads=self._n_threads, random_state=rng, on_divergence="ignore",
         )  # fmt: skip
 
     def _link(self, out_activation: str, state: dict[str, Any]) -> str:
         """The activation that the kernels apply to the outputs."""
         return out_activation
-
-    def _optimizer(self) -> Optimizer:
-        if self.solver == "sgd":
-            return SGD(
-                self.learning_rate_init, momentum=self.momentum, nesterov=bool(self.nesterovs_momentum), l2=self.alpha,
-                convention="scikit-learn",
-            )  # fmt: skip
-        return Adam(
-            self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon, l2=self.alpha, convention="scikit-learn"
-        )
 
     def _data(self, rows: Rows, loss: Loss) -> Data:
         return rows.X, self._targets(rows.y, loss, rows.X.dtype), rows.weights
@@ -274,7 +264,11 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         if incremental and hasattr(self, "_optimizer_state"):
             solver, optimizer_state, learning_rate = self._optimizer_state
             if solver == self.solver:  # Adam's moments are no velocity
-                trainer._optimizer_state, trainer.learning_rate = optimizer_state, learning_rate
+                trainer._optimizer_state = optimizer_state
+                if trainer._rates.scheduled:
+                    trainer._rates.position = learning_rate
+                else:
+                    trainer.learning_rate = learning_rate
         progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
         if first_pass and self.early_stopping:
             progress.best_weights = model.get_weights()
@@ -374,7 +368,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         return tags
 
     def _check_solver(self) -> bool:
-        if self.solver not in STOCHASTIC_SOLVERS:
+        if not isinstance(self.solver, Optimizer) and self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )

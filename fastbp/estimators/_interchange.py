@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import Array
 from fastbp.estimators._codes import ClassCodes
+from fastbp.estimators._parameters import THEIR_ACTIVATIONS
 
 # What scikit-learn's estimators have after fit, as far as it is data
 STATE = (
@@ -18,6 +19,8 @@ STATE = (
     "best_validation_score_", "_no_improvement_count",
 )  # fmt: skip
 THEIR_LOSSES = ("squared_error", "poisson")
+
+SOLVERS = ("lbfgs", "sgd", "adam")  # those that scikit-learn has
 
 
 def _copied(value: Any) -> Any:
@@ -54,11 +57,17 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     if "loss" in parameters and parameters["loss"] not in THEIR_LOSSES:
         raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {estimator.loss!r}")
     parameters["activation"] = next(iter(names), "relu")
+    if parameters["activation"] not in THEIR_ACTIVATIONS:
+        raise ValueError(
+            f"scikit-learn has no activation {parameters['activation']!r}, only {', '.join(sorted(THEIR_ACTIVATIONS))}"
+        )
     parameters["verbose"] = bool(parameters["verbose"])
+    if parameters["solver"] not in SOLVERS:
+        parameters["solver"] = "adam"
     theirs = kind(**parameters)
     _transfer(estimator, theirs)
     solver, state, learning_rate = getattr(estimator, "_optimizer_state", (None, None, 0.0))
-    if solver == estimator.solver and state is not None:
+    if solver == estimator.solver == theirs.solver and state is not None:
         theirs._optimizer = _their_optimizer(theirs, state, learning_rate)
     return theirs
 
@@ -66,16 +75,17 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
 def _their_optimizer(theirs: Any, state: dict[str, Any], learning_rate: float) -> Any:
     """scikit-learn's optimizer where ours stands; it lists all weights first and then all biases."""
     parameters = theirs.coefs_ + theirs.intercepts_
-    first, second = ([a.copy() for a in state[name][::2] + state[name][1::2]] for name in ("first", "second"))
+    arrays = {name: [a.copy() for a in v[::2] + v[1::2]] for name, v in state.items() if isinstance(v, list)}
     if theirs.solver == "adam":
         adam = AdamOptimizer(parameters, theirs.learning_rate_init, theirs.beta_1, theirs.beta_2, theirs.epsilon)
-        adam.t, adam.ms, adam.vs = state["step"], first, second
+        adam.t, adam.ms, adam.vs = state["step"], arrays["first"], arrays["second"]
         return adam
     sgd = SGDOptimizer(
         parameters, theirs.learning_rate_init, theirs.learning_rate, theirs.momentum, theirs.nesterovs_momentum,
         theirs.power_t,
     )  # fmt: skip
-    sgd.velocities, sgd.learning_rate = [-v for v in first], learning_rate  # theirs is added, ours subtracted
+    sgd.velocities = [-v for v in arrays["velocity"]]  # theirs is added, ours subtracted
+    sgd.learning_rate = learning_rate
     return sgd
 
 
@@ -113,8 +123,7 @@ def _our_state(optimizer: Any) -> dict[str, Any]:
 
     if isinstance(optimizer, AdamOptimizer):
         return {"step": optimizer.t, "first": by_layer(optimizer.ms), "second": by_layer(optimizer.vs)}
-    velocities = [-v for v in by_layer(optimizer.velocities)]
-    return {"step": 0, "first": velocities, "second": [np.zeros_like(v) for v in velocities]}
+    return {"step": 0, "velocity": [-v for v in by_layer(optimizer.velocities)]}
 
 
 class Interchange:
@@ -125,7 +134,8 @@ class Interchange:
     def to_sklearn(self) -> Any:
         """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
 
-        For what is written for scikit-learn's: exporters to other formats, for one.
+        For what is written for scikit-learn's: exporters to other formats, for one. A solver that it lacks becomes
+        "adam", which starts anew.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-HIDDEN_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
-STOCHASTIC_SOLVERS = ("sgd", "adam")
+from fastbp.kernels.layout import RECTIFIERS
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
+
+THEIR_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}  # scikit-learn's
+HIDDEN_ACTIVATIONS = THEIR_ACTIVATIONS | set(RECTIFIERS)
+STOCHASTIC_SOLVERS = ("sgd", "adam", "rmsprop", "adagrad", "adamw", "nadam", "lion")
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(HIDDEN_ACTIVATIONS), list, tuple],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -41,6 +46,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_jobs": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1}), None],
     "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
     "callbacks": ["array-like", None],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
 }
 
 
@@ -65,3 +71,31 @@ def layer_activations(activation: str | Sequence[str], n_layers: int) -> list[st
             "or one for each"
         )
     return list(activation)
+
+
+def optimizer_of(estimator: Any) -> Optimizer:
+    """The optimizer that ``solver`` and the parameters beside it stand for.
+
+    ``alpha`` is scikit-learn's penalty, but for AdamW and Lion, which stand for a decay apart from the gradient.
+    """
+    solver, rate, alpha = estimator.solver, estimator.learning_rate_init, estimator.alpha
+    if isinstance(solver, Optimizer):
+        return solver if estimator.clip_norm is None else replace(solver, clip_norm=estimator.clip_norm)
+    adam = {"beta_1": estimator.beta_1, "beta_2": estimator.beta_2, "epsilon": estimator.epsilon}
+    penalty = {"l2": alpha, "convention": "scikit-learn", "clip_norm": estimator.clip_norm}
+    decay = {"weight_decay": alpha, "clip_norm": estimator.clip_norm}
+    match solver:
+        case "sgd":
+            nesterov = bool(estimator.nesterovs_momentum)
+            return SGD(rate, momentum=estimator.momentum, nesterov=nesterov, **penalty)
+        case "rmsprop":
+            return RMSprop(rate, epsilon=estimator.epsilon, **penalty)
+        case "adagrad":
+            return Adagrad(rate, epsilon=estimator.epsilon, **penalty)
+        case "adamw":
+            return AdamW(rate, **adam, **decay)
+        case "nadam":
+            return NAdam(rate, **adam, **penalty)
+        case "lion":
+            return Lion(rate, **decay)
+    return Adam(rate, **adam, **penalty)

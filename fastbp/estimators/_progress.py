@@ -127,7 +127,8 @@ class Progress(Callback):
             # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
             if not self._incremental or state["stopped_early_"]:
                 trainer.model._weights = [array.copy() for array in self.best_weights]
-        state["_optimizer_state"] = (estimator.solver, trainer._optimizer_state, trainer.learning_rate)
+        rate = trainer._rates.position if trainer._rates.scheduled else trainer.learning_rate
+        state["_optimizer_state"] = (estimator.solver, trainer._optimizer_state, rate)
         state["history_"].message = "stopped early" if state["stopped_early_"] else "not stopped early"
 
     def _compare_loss(self, loss: float) -> None:

@@ -29,11 +29,16 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     ----------
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of each hidden layer; ``()`` for none.
-    activation : {"identity", "logistic", "tanh", "relu"} or list of them, default="relu"
-        Of all hidden layers, or of each.
-    solver : {"lbfgs", "sgd", "adam"}, default="adam"
+    activation : {"identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", \
+"mish", "softplus"} or list of them, default="relu"
+        Of all hidden layers, or of each; see :class:`fastbp.Dense`.
+    solver : str or Optimizer, default="adam"
+        ``"lbfgs"``, ``"sgd"``, ``"adam"``, ``"rmsprop"``, ``"adagrad"``, ``"adamw"``, ``"nadam"`` or ``"lion"``. An
+        object such as ``fastbp.RMSprop(0.01, momentum=0.9)`` holds all options itself, in place of ``alpha``,
+        ``learning_rate_init``, ``momentum``, ``beta_1`` and so on.
     alpha : float, default=0.0001
-        Penalty on the weights, not on the biases.
+        Penalty on the weights, not on the biases. For ``"adamw"`` and ``"lion"`` their ``weight_decay``, which is on
+        both and no part of the loss.
     batch_size : int or "auto", default="auto"
         ``"auto"``: the smaller of 200 and the number of samples.
     learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
@@ -61,8 +66,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         risen for a while, and to take the best weights. In ``partial_fit`` with ``X_val`` alone.
     validation_fraction : float, default=0.1
     beta_1, beta_2 : float, default=0.9 and 0.999
+        For ``solver="adam"``, ``"adamw"`` and ``"nadam"``.
     epsilon : float, default=1e-8
-        For ``solver="adam"``.
+        For these, ``"rmsprop"`` and ``"adagrad"``.
     n_iter_no_change : int, default=10
         Epochs without improvement before training ends.
     max_fun : int, default=15000
@@ -84,6 +90,8 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     callbacks : sequence of fastbp.Callback or None, default=None
         Told of each epoch, after those of ``set_callbacks``. For ``solver="lbfgs"`` an iteration is an epoch, and
         weights that a callback sets are not kept.
+    clip_norm : float or None, default=None
+        Norm that the gradient of all parameters is shortened to where it is longer. Not for ``solver="lbfgs"``.
 
     Attributes
     ----------
@@ -129,7 +137,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
-        solver: str = "adam",
+        solver: Any = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
@@ -156,6 +164,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         n_jobs: int | None = None,
         dtype: Any = None,
         callbacks: Any = None,
+        clip_norm: float | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -186,6 +195,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         self.n_jobs = n_jobs
         self.dtype = dtype
         self.callbacks = callbacks
+        self.clip_norm = clip_norm
 
     _sklearn_class = neural_network.MLPClassifier
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -47,7 +47,8 @@ default="squared_error"
         n_levels).
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
-beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks
+beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks, \
+clip_norm
         As in :class:`MLPClassifier`; early stopping goes by R^2 where ``scoring`` is None.
 
     Attributes
@@ -85,7 +86,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
-        solver: str = "adam",
+        solver: Any = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
@@ -110,6 +111,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         n_jobs: int | None = None,
         dtype: Any = None,
         callbacks: Any = None,
+        clip_norm: float | None = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -139,6 +141,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         self.n_jobs = n_jobs
         self.dtype = dtype
         self.callbacks = callbacks
+        self.clip_norm = clip_norm
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

@@ -5,9 +5,10 @@ from numba import prange
 from fastbp.kernels.cpu._jit import kernel, parallel
 from fastbp.kernels.cpu.activations import output_forward
 from fastbp.kernels.cpu.operations import outputs
+from fastbp.kernels.cpu.rectifiers import last_forward
 from fastbp.kernels.cpu.simd import fma, window
 from fastbp.kernels.cpu.step import first_layer, forward_rows, loss_backward, row_share
-from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
+from fastbp.kernels.layout import BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
 
 
 @kernel
@@ -17,7 +18,7 @@ def copy_outputs(out, lo, hi, plan, buffers):
     row = plan.table[last]
     ld, n = row[OUT_LD], row[FAN_OUT]
     Z = window(buffers.work, outputs(last, 0, plan) + lo * ld, (hi - lo) * ld)
-    output_forward(Z, ld, hi - lo, n, row[ACTIVATION])
+    last_forward(Z, hi - lo, row, lo * ld, plan, buffers, None)
     for i in range(hi - lo):
         source, target = window(Z, i * ld, n), window(out, (lo + i) * n, n)
         for q in range(n):
@@ -98,7 +99,7 @@ def layer_rows(Z, ld, A, lda, W, b, m, n, K, code):
     m, n, K : int
         Rows, columns, fan-in.
     code : int
-        Of the activation.
+        Of the activation; those of ``fastbp.kernels.layout.RECTIFIERS`` are left to the caller.
     """
     zero = Z.dtype.type(0)
     for i in range(m):

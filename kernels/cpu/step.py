@@ -25,12 +25,13 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense
-from fastbp.kernels.cpu.activations import activation_backward, activation_forward, output_forward, softmax_backward
+from fastbp.kernels.cpu.activations import softmax_backward
 from fastbp.kernels.cpu.gemm import gemm
 from fastbp.kernels.cpu.groups import group_sum
 from fastbp.kernels.cpu.losses import poisson
 from fastbp.kernels.cpu.operations import other_backward, other_forward, outputs
 from fastbp.kernels.cpu.output_losses import output_loss
+from fastbp.kernels.cpu.rectifiers import element_backward, element_forward, last_forward
 from fastbp.kernels.cpu.simd import vector_lanes, window
 from fastbp.kernels.cpu.soft_targets import sigmoid_loss, softmax_loss
 from fastbp.kernels.cpu.sparse import csr_forward, row_values
@@ -147,7 +148,7 @@ def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
         if layer < plan.header[N_LAYERS] - 1:
             ld = row[OUT_LD]
             A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
-            activation_forward(A, row[ACTIVATION])
+            element_forward(A, row, lo * ld, plan, buffers, step)
 
 
 @kernel.inlined
@@ -171,12 +172,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, dZ, Z, ld, values, index, weights, scale, m, n)
     else:
-        output_forward(Z, ld, m, n, row[ACTIVATION])
+        last_forward(Z, m, row, lo * ld, plan, buffers, 0)
         output_loss(losses, dZ, Z, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
         if row[ACTIVATION] == SOFTMAX:
             softmax_backward(dZ, Z, ld, m, n)
         else:
-            activation_backward(dZ, Z, row[ACTIVATION])
+            element_backward(dZ, Z, row, lo * ld, plan, buffers)
 
 
 @kernel.inlined
@@ -203,7 +204,7 @@ def finish_delta(layer, slot, lo, hi, plan, buffers):
     ld = row[OUT_LD]
     C = window(work, plan.header[DELTAS] + row[OUT] + lo * ld, (hi - lo) * ld)
     A = window(work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
-    activation_backward(C, A, row[ACTIVATION])
+    element_backward(C, A, row, lo * ld, plan, buffers)
 
 
 def _dense_backward(layer, slot, lo, hi, plan, buffers, order, step):
@@ -262,8 +263,9 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
         # relu is the gemm's own work, and what a last layer ends with is the loss's
         if plan.header[N_LAYERS] > 1 and row[ACTIVATION] != RELU and row[ACTIVATION] != IDENTITY:
             for i in range(n_rows):
-                start = outputs(0, slot, plan) + i * row[OUT_LD] + first
-                activation_forward(window(buffers.work, start, last - first), row[ACTIVATION])
+                place = i * row[OUT_LD] + first
+                A = window(buffers.work, outputs(0, slot, plan) + place, last - first)
+                element_forward(A, row, place, plan, buffers, 0)
 
 
 @kernel

@@ -6,9 +6,11 @@ Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.ke
 from numba import prange, types
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, parallel, uses
+from fastbp.kernels.cpu.clipping import clip_gradients, clipped_updates, stored_gradients
 from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_share
 from fastbp.kernels.cpu.operations import statistics_share, sums_share
 from fastbp.kernels.cpu.optimizers import step_scalars
+from fastbp.kernels.cpu.rules import begin_step
 from fastbp.kernels.cpu.simd import unowned, window
 from fastbp.kernels.cpu.step import batch_loss, batch_weight, owned_forward, row_share, rows_step, sum_of_losses
 from fastbp.kernels.cpu.update import SUMS, WHOLE, tile_place, tile_update, tiles_step
@@ -17,6 +19,7 @@ from fastbp.kernels.layout import (
     BATCH,
     CONVENTION,
     FIRST,
+    GRADIENTS,
     L2,
     OPTIMIZER,
     OWNERS,
@@ -65,6 +68,21 @@ def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
             tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
 
 
+def _straight(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
+    what = SUMS if plan.header[SHARD] > 0 else WHOLE
+    tiles_step(t, what, slot, 0, n_rows, rate, correction, l2, plan, buffers, X, order, hyper)
+
+
+def _clipped(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
+    clipped_updates(t, rate, correction, l2, plan, buffers, hyper)
+
+
+@by_type_inlined
+def _update_share(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
+    """The update of a batch's n_rows, for thread t: from gradients stored before, where their norm is clipped."""
+    return _clipped if uses(plan, "clipping") else _straight
+
+
 @kernel.inlined
 def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, step):
     """The update of step s - 1 and, with owners, the first layer's forward of step s, for thread t."""
@@ -79,8 +97,7 @@ def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, s
         l2 = hyper[L2]
         if convention == SCIKIT_LEARN:
             l2 = l2 / batch_weight(targets.weights, rows)
-        what = SUMS if size > 0 else WHOLE
-        tiles_step(t, what, (s - 1) & 1, 0, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
+        _update_share(t, (s - 1) & 1, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
     if plan.header[OWNERS] and s < rates.shape[0]:
         rows = _batch_rows(s, plan, order)
         owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, rows)
@@ -118,6 +135,24 @@ def _columns_share(t, region, s, plan, buffers, order):
     return _by_columns if uses(plan, "batch_norm") else _no_columns
 
 
+def _no_gradients(t, region, s, plan, buffers, X, order):
+    return False
+
+
+def _gradients(t, region, s, plan, buffers, X, order):
+    if plan.regions[region, WHAT] != GRADIENTS:
+        return False
+    rows = _batch_rows(s, plan, order)
+    stored_gradients(t, s & 1, 0, rows.shape[0], plan, buffers, X, rows)
+    return True
+
+
+@by_type_inlined
+def _gradients_share(t, region, s, plan, buffers, X, order):
+    """A region of gradients, for thread t, and True; False for any other region."""
+    return _gradients if uses(plan, "clipping") else _no_gradients
+
+
 @kernel
 def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper, step):
     """All regions of all steps, together with whoever else does so: thread t's shares, and any that nobody takes."""
@@ -130,11 +165,16 @@ def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper,
             share = (t + i) % n_shares
             if take_share(plan.crew, region, share):
                 s, here = region // in_step, region % in_step
-                if here == 1 and share == 0 and s > 0:
-                    _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+                if here == 1 and share == 0:
+                    if s > 0:
+                        _finish_step(s - 1, losses, plan, buffers, targets, order, hyper)
+                    begin_step(plan, hyper, rates[s], step + s + 1)  # nobody reads what it writes before the update
                 if here == 0:
                     _tiles_share(share, s, losses, plan, buffers, X, targets, order, rates, hyper, step)
-                elif not _columns_share(share, here, s, plan, buffers, order):
+                elif not (
+                    _columns_share(share, here, s, plan, buffers, order)
+                    or _gradients_share(share, here, s, plan, buffers, X, order)
+                ):
                     _rows_share(share, here, s, plan, buffers, X, targets, order, hyper, step)
                 finish_share(plan.crew)
         meet(plan.crew, region, n_shares)
@@ -170,8 +210,13 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step):
 
 @kernel
 def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    """One optimizer step with given gradients, laid out as the parameters, which may be overwritten.
+
+    ``step`` is 1 for the first.
+    """
     header = plan.header
+    clip_gradients(gradients, plan, buffers, hyper)
+    begin_step(plan, hyper, rate, step)
     rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
     l2 = hyper[L2] / weight if header[CONVENTION] == SCIKIT_LEARN else hyper[L2]
     for i in range(plan.items.shape[0]):

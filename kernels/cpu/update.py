@@ -9,13 +9,11 @@ import numpy as np
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.gemm import column_sums, gemm_transposed
 from fastbp.kernels.cpu.operations import gradient_from_sums, gradient_of_gamma, outputs
-from fastbp.kernels.cpu.optimizers import adam, sgd
+from fastbp.kernels.cpu.rules import apply_rule
 from fastbp.kernels.cpu.simd import window
 from fastbp.kernels.cpu.sparse import csr_gradient, row_values, sort_entries
 from fastbp.kernels.cpu.tiles import add_squares, transpose_tile
 from fastbp.kernels.layout import (
-    ADAM,
-    BETA_1,
     BIAS,
     COLUMN,
     CONVENTION,
@@ -31,7 +29,6 @@ from fastbp.kernels.layout import (
     LAYER,
     LO,
     N_PARAMETERS,
-    NESTEROV,
     NORM,
     OPTIMIZER,
     OUT,
@@ -97,11 +94,11 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     added up by column for the reported loss.
     """
     header, row = plan.header, plan.table[item[LAYER]]
-    width, optimizer = item[WIDTH], header[OPTIMIZER]
+    width = item[WIDTH]
     start, size = tile_place(item, plan)
-    w, m = window(buffers.parameters, start, size), window(buffers.moments, start, size)
-    g = window(G, 0, size)
-    if optimizer == GRADIENT:
+    w, g = window(buffers.parameters, start, size), window(G, 0, size)
+    if header[OPTIMIZER] == GRADIENT:
+        m = window(buffers.moments, start, size)
         for q in range(size):
             m[q] = g[q]
         return
@@ -111,11 +108,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         elif l2 != 0.0:
             norms = row[NORM] + item[LO] // TILE_ROWS * ((row[FAN_OUT] + GROUP - 1) // GROUP * GROUP) + item[COLUMN]
             add_squares(window(buffers.work, norms, width), w, width, item[HI] - item[LO])
-    if optimizer == ADAM:
-        v = window(buffers.moments, header[N_PARAMETERS] + start, size)
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    apply_rule(w, g, start, rate, correction, l2, plan, buffers, hyper)
     if row[INPUT] >= 0 and item[LO] >= 0:
         T = window(buffers.work, row[TRANSPOSED], 0)
         transpose_tile(T, row[TRANSPOSED_ROWS], w, item[LO], item[HI], row[FAN_IN], item[COLUMN], width)

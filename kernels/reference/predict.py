@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from fastbp.kernels.layout import ACTIVATION, BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
+from fastbp.kernels.layout import BATCH, FAN_OUT, N_LAYERS, OUT_LD, RELU
 from fastbp.kernels.reference._views import rows
 from fastbp.kernels.reference.activations import output_forward
 from fastbp.kernels.reference.operations import outputs
+from fastbp.kernels.reference.rectifiers import last_forward
 from fastbp.kernels.reference.step import first_layer, forward_rows, loss_backward
 
 
@@ -15,7 +16,7 @@ def copy_outputs(out, lo, hi, plan, buffers):
     row = plan.table[last]
     ld, n, start = row[OUT_LD], row[FAN_OUT], outputs(last, 0, plan)
     A = buffers.work[start + lo * ld : start + hi * ld]
-    output_forward(A, ld, hi - lo, n, row[ACTIVATION])
+    last_forward(A, hi - lo, row, lo * ld, plan, buffers, None)
     rows(out[lo * n :], n, hi - lo, n)[:] = rows(A, ld, hi - lo, n)
 
 
@@ -39,7 +40,7 @@ def evaluate_rows(losses, plan, buffers, X, targets, order, *, n_threads=1):
 
 
 def layer_rows(Z, ld, A, lda, W, b, m, n, K, code):
-    """Z = f(A W + b) for a few rows."""
+    """Z = f(A W + b) for a few rows; rectifiers but relu are left to the caller."""
     A, Z_rows = rows(A, lda, m, K), rows(Z, ld, m, n)
     with np.errstate(all="ignore"):
         Z_rows[:] = A @ W.reshape(K, n) + b

@@ -61,13 +61,7 @@ from fastbp.kernels.layout import (
     WITH_LOSS,
     ZEROS,
 )
-from fastbp.kernels.reference._views import rows
-from fastbp.kernels.reference.activations import (
-    activation_backward,
-    activation_forward,
-    output_forward,
-    softmax_backward,
-)
+from fastbp.kernels.reference.activations import softmax_backward
 from fastbp.kernels.reference.gemm import gemm
 from fastbp.kernels.reference.losses import poisson
 from fastbp.kernels.reference.operations import (
@@ -77,6 +71,7 @@ from fastbp.kernels.reference.operations import (
     outputs,
 )
 from fastbp.kernels.reference.output_losses import output_loss
+from fastbp.kernels.reference.rectifiers import element_backward, element_forward, last_forward
 from fastbp.kernels.reference.soft_targets import sigmoid_loss, softmax_loss
 from fastbp.kernels.reference.sparse import csr_forward, row_values
 from fastbp.kernels.reference.tiles import gather_rows
@@ -128,7 +123,8 @@ def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
         operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step)
         if layer < plan.header[N_LAYERS] - 1:
             start, ld = outputs(layer, slot, plan), row[OUT_LD]
-            activation_forward(buffers.work[start + lo * ld : start + hi * ld], row[ACTIVATION])
+            A = buffers.work[start + lo * ld : start + hi * ld]
+            element_forward(A, row, lo * ld, plan, buffers, step)
 
 
 def owned_forward(t, slot, n_rows, plan, buffers, X, order):
@@ -137,9 +133,9 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
     first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
     if first < last:
         layer_forward(0, slot, 0, n_rows, first, last - first, plan, buffers, X, order)
-        if plan.header[N_LAYERS] > 1:
-            Z = buffers.work[outputs(0, slot, plan) + first :]
-            activation_forward(rows(Z, row[OUT_LD], n_rows, last - first), row[ACTIVATION])
+        for place in range(first, n_rows * row[OUT_LD], row[OUT_LD]) if plan.header[N_LAYERS] > 1 else ():
+            A = buffers.work[outputs(0, slot, plan) + place :][: last - first]
+            element_forward(A, row, place, plan, buffers, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -150,7 +146,7 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     """Loss of rows lo .. hi, and delta_L = dL / dZ_L."""
     header, work = plan.header, buffers.work
     row = plan.table[header[N_LAYERS] - 1]
-    ld, n, m, activation = row[OUT_LD], row[FAN_OUT], hi - lo, row[ACTIVATION]
+    ld, n, m = row[OUT_LD], row[FAN_OUT], hi - lo
     start, delta_start = outputs(header[N_LAYERS] - 1, slot, plan), header[DELTAS] + row[OUT]
     Z, delta = work[start + lo * ld : start + hi * ld], work[delta_start + lo * ld : delta_start + hi * ld]
     losses, index, scale = buffers.row_loss[lo:hi], order, float(scale)
@@ -163,12 +159,12 @@ def loss_backward(slot, lo, hi, scale, plan, buffers, targets, order):
     elif code == POISSON:
         poisson(losses, delta, Z, ld, values, index, weights, scale, m, n)
     else:
-        output_forward(Z, ld, m, n, activation)  # from here on Z holds A_L
+        last_forward(Z, m, row, lo * ld, plan, buffers, 0)  # from here on Z holds A_L
         output_loss(losses, delta, Z, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
-        if activation == SOFTMAX:
+        if row[ACTIVATION] == SOFTMAX:
             softmax_backward(delta, Z, ld, m, n)
         else:
-            activation_backward(delta, Z, activation)
+            element_backward(delta, Z, row, lo * ld, plan, buffers)
 
 
 def layer_backward(layer, lo, hi, adds, plan, buffers):
@@ -189,9 +185,8 @@ def finish_delta(layer, slot, lo, hi, plan, buffers):
     """delta_l = dL / dA_l f'(Z_l) in place for rows lo .. hi."""
     row, work = plan.table[layer], buffers.work
     ld, start, delta = row[OUT_LD], outputs(layer, slot, plan), plan.header[DELTAS] + row[OUT]
-    activation_backward(
-        work[delta + lo * ld : delta + hi * ld], work[start + lo * ld : start + hi * ld], row[ACTIVATION]
-    )  # fmt: skip
+    A = work[start + lo * ld : start + hi * ld]
+    element_backward(work[delta + lo * ld : delta + hi * ld], A, row, lo * ld, plan, buffers)
 
 
 def operation_backward(layer, slot, lo, hi, plan, buffers, order, step):

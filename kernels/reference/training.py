@@ -11,12 +11,15 @@ from fastbp.kernels.layout import (
     ROWS,
     SCIKIT_LEARN,
     SHARD,
+    SQUARES,
     STATISTICS,
     SUMS_OF_DELTAS,
     WHAT,
 )
+from fastbp.kernels.reference.clipping import clip_gradients, clipped_updates, stored_gradients
 from fastbp.kernels.reference.operations import statistics_share, sums_share
 from fastbp.kernels.reference.optimizers import step_scalars
+from fastbp.kernels.reference.rules import begin_step
 from fastbp.kernels.reference.step import batch_loss, batch_weight, owned_forward, rows_step, sum_of_losses
 from fastbp.kernels.reference.update import SUMS, WHOLE, tile_place, tile_update, tiles_step
 
@@ -51,20 +54,31 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
                     statistics_share(t, layer, slot, n_rows, plan, buffers)
                 elif what == SUMS_OF_DELTAS:
                     sums_share(t, layer, slot, n_rows, plan, buffers)
+        begin_step(plan, hyper, rate, step + s + 1)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])
         l2_of_step = l2 / weight if convention == SCIKIT_LEARN else l2
         summed = (len(threads) * size, -(-n_rows // size)) if size else (0, n_rows)
         loss = sum_of_losses(*summed, buffers)
+        for t in threads if header[SQUARES] else ():
+            stored_gradients(t, slot, 0, n_rows, plan, buffers, X, now)
         for t in threads:
             what = SUMS if size else WHOLE
+            if header[SQUARES]:
+                clipped_updates(t, rate, correction, l2_of_step, plan, buffers, hyper)
+                continue
             tiles_step(t, what, slot, 0, n_rows, rate, correction, l2_of_step, plan, buffers, X, now, hyper)
         losses[s] = batch_loss(loss, weight, l2, plan, buffers)
 
 
 def apply_gradients(gradients, plan, buffers, hyper, rate, step, weight):
-    """One optimizer step with given gradients, laid out as the parameters; ``step`` is 1 for the first."""
+    """One optimizer step with given gradients, laid out as the parameters, which may be overwritten.
+
+    ``step`` is 1 for the first.
+    """
     header = plan.header
+    clip_gradients(gradients, plan, buffers, hyper)
+    begin_step(plan, hyper, rate, step)
     rate, correction = step_scalars(header[OPTIMIZER], header[CONVENTION], hyper, rate, step)
     l2 = float(hyper[L2]) / weight if header[CONVENTION] == SCIKIT_LEARN else float(hyper[L2])
     for item in plan.items:

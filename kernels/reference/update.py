@@ -7,8 +7,6 @@ workspace, and ``order`` has the rows of X that went through them.
 import numpy as np
 
 from fastbp.kernels.layout import (
-    ADAM,
-    BETA_1,
     BIAS,
     COLUMN,
     CONVENTION,
@@ -23,7 +21,6 @@ from fastbp.kernels.layout import (
     LAYER,
     LO,
     N_PARAMETERS,
-    NESTEROV,
     NORM,
     OPTIMIZER,
     OUT,
@@ -48,7 +45,7 @@ from fastbp.kernels.reference.operations import (
     gradient_of_gamma,
     output_place,
 )
-from fastbp.kernels.reference.optimizers import adam, sgd
+from fastbp.kernels.reference.rules import apply_rule
 from fastbp.kernels.reference.sparse import csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, transpose_tile
 
@@ -96,11 +93,9 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
     header, row = plan.header, plan.table[item[LAYER]]
     lo, hi, width = item[LO], item[HI], item[WIDTH]
     start, size = tile_place(item, plan)
-    w, m = buffers.parameters[start : start + size], buffers.moments[start : start + size]
-    v = buffers.moments[header[N_PARAMETERS] :][start : start + size]
-    g = G[:size]
+    w, g = buffers.parameters[start : start + size], G[:size]
     if header[OPTIMIZER] == GRADIENT:
-        m[:] = g
+        buffers.moments[start : start + size] = g
         return
     if header[CONVENTION] == SCIKIT_LEARN:
         if lo < 0:
@@ -108,10 +103,7 @@ def tile_update(item, G, rate, correction, l2, plan, buffers, hyper):
         elif l2 != 0.0:
             norms = buffers.work[row[NORM] + lo // TILE_ROWS * padded(row[FAN_OUT]) + item[COLUMN] :]
             add_squares(norms, w, width, hi - lo)
-    if header[OPTIMIZER] == ADAM:
-        adam(w, m, v, g, hyper, rate, correction, l2)
-    else:
-        sgd(w, m, g, hyper[BETA_1], header[NESTEROV], rate, correction, l2)
+    apply_rule(w, g, start, rate, correction, l2, plan, buffers, hyper)
     if row[INPUT] >= 0 and lo >= 0:
         W_T = buffers.work[row[TRANSPOSED] :]
         transpose_tile(
