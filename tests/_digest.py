@@ -156,6 +156,7 @@ def by_schedule(*arguments):
     }
 
 
+<<<<<<< HEAD
 def everything(entry, n_threads):
     """Digest of a session on a network that has every kind of layer, with all that is around an optimizer."""
     layers = [
@@ -187,6 +188,8 @@ def everything(entry, n_threads):
     return digest([*session.get_parameters(), *arrays, losses])
 
 
+=======
+>>>>>>> losses
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
