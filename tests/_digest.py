@@ -156,7 +156,6 @@ def by_schedule(*arguments):
     }
 
 
-<<<<<<< HEAD
 def everything(entry, n_threads):
     """Digest of a session on a network that has every kind of layer, with all that is around an optimizer."""
     layers = [
@@ -188,8 +187,6 @@ def everything(entry, n_threads):
     return digest([*session.get_parameters(), *arrays, losses])
 
 
-=======
->>>>>>> losses
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
