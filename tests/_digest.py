@@ -1,9 +1,12 @@
 """Digests of trained networks: run as a script, since vector width and CPU model are fixed when Numba is imported.
 
-Prints, as one line of JSON, what the process ran on and for each case the digest under each schedule. With an argument
-the kernels are written for vectors of that many bits, whatever the CPU has: LLVM then splits them.
+Prints, as one line of JSON, what the process ran on and for each case the digest under each schedule. With a number
+among the arguments the kernels are written for vectors of that many bits, whatever the CPU has: LLVM then splits them.
+With ``threaded`` the threaded entries run too, beside the serial ones on plans for as many threads: both are compiled
+from one body, and each takes as long to compile.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -15,15 +18,15 @@ import numpy as np
 import fastbp
 from fastbp.kernels.cpu import _jit
 
-if __name__ == "__main__" and len(sys.argv) > 1:
+if __name__ == "__main__" and any(word.isdigit() for word in sys.argv[1:]):
     assert "fastbp.kernels.cpu.simd" not in sys.modules, "too late: kernels have been written for another width"
-    _jit.VECTOR_BITS = int(sys.argv[1])
+    _jit.VECTOR_BITS = next(int(word) for word in sys.argv[1:] if word.isdigit())
 
 from _kernels import DTYPES, Net
 from _loss_batches import MODULES, Batch
 
 from fastbp.backends import Network, get_backend
-from fastbp.kernels import layout
+from fastbp.kernels import layout, schedule
 from fastbp.kernels.cpu import losses as loss_kernels
 from fastbp.kernels.cpu import rectifiers
 from fastbp.kernels.cpu._threads import threading_layer, threads
@@ -31,8 +34,7 @@ from fastbp.kernels.cpu.training import train_steps
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam
 
-# four owners of panels at any vector width, and no whole number of vectors
-N_FEATURES, WIDTHS = 37, (101, 19, 18, 17, 16, 33, 7, 5)
+N_FEATURES, WIDTHS = 37, (101, 19)  # four owners of panels at any vector width, and no whole number of vectors
 BATCH, N_ROWS = 50, 163  # the last batch is so short that some threads have no row
 LARGE = 2100  # a batch that goes in shards
 HIDDEN = ((), ("relu", "relu"), ("tanh", "tanh"), ("logistic", "exp"))
@@ -43,7 +45,6 @@ LOSSES = {
     "half_squared_error": ("tanh", 1),
     "poisson": ("exp", 2),
 }
-ROBUST = {"huber": ("tanh", 17)}
 OPTIMIZERS = {
     "adam": {"optimizer": layout.ADAM, "hyper": (0.9, 0.99, 1e-8, 0.01)},
     "adam, scikit-learn": {
@@ -56,16 +57,11 @@ OPTIMIZERS = {
         "hyper": (0.5, 0.0, 0.0, 0.1), "weighted": True,
     },
 }  # fmt: skip
-# What is around an optimizer, all of it, with a momentum that grows from step to step
-EVERYTHING = {
-    "nadam, clipped": {
-        "optimizer": layout.NADAM, "n_moments": 3, "adjusts": 1, "averages": 1, "clipping": True,
-        "hyper": (0.9, 0.99, 1e-3, 0.01, 0.001, 0.1, 0.02, 0.1, 0.9, 0.0, 0.004),
-    },
-}  # fmt: skip
 # entry, threads, owners; a forked child runs the serial entry on a plan for several threads
-SCHEDULES = [("serial", 1, False), ("serial", 1, True), ("serial", 4, True)]
-SCHEDULES += [("threaded", n_threads, owners) for n_threads in (1, 2, 3, 4) for owners in (False, True)]
+THREADED = "threaded" in sys.argv[1:]
+COUNTS = (1, 2, 3, 4)
+ENTRIES = ("serial", "threaded") if THREADED else ("serial",)
+SCHEDULES = [(entry, n_threads, owners) for entry in ENTRIES for n_threads in COUNTS for owners in (False, True)]
 
 
 def digest(arrays):
@@ -74,11 +70,11 @@ def digest(arrays):
 
 def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=None, dense=False, shard=0):
     """Digest of weights, moments and losses after one epoch on a plan as asked; ``dense`` for a sparse X filled up."""
-    link, n_outputs = (LOSSES | ROBUST)[loss]
+    link, n_outputs = LOSSES[loss]
     widths = (N_FEATURES, *WIDTHS[: len(hidden)], n_outputs)
     net = Net(
         widths, (*hidden, link), dtype, batch=BATCH, n_rows=N_ROWS, loss=loss, n_threads=n_threads, owners=owners,
-        density=density, shard=shard, **(OPTIMIZERS | EVERYTHING)[optimizer],
+        density=density, shard=shard, **OPTIMIZERS[optimizer],
     )  # fmt: skip
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
@@ -160,6 +156,37 @@ def by_schedule(*arguments):
     }
 
 
+def everything(entry, n_threads):
+    """Digest of a session on a network that has every kind of layer, with all that is around an optimizer."""
+    layers = [
+        fastbp.Dropout(0.1), fastbp.Dense(101, "gelu"), fastbp.BatchNorm("silu"),
+        fastbp.Residual([fastbp.LayerNorm(), fastbp.Dense(33, "mish"), fastbp.Dropout(0.3), fastbp.Dense(101, "elu")]),
+        fastbp.Residual([fastbp.Dense(19, "leaky_relu"), fastbp.BatchNorm()], "selu"),
+        fastbp.Dense(16, "softplus"), fastbp.LayerNorm("gelu_tanh"), fastbp.Dense(5),
+    ]  # fmt: skip
+    model = fastbp.Sequential(layers, n_features=N_FEATURES, random_state=0)
+    optimizer = fastbp.NAdam(
+        0.01, weight_decay=0.1, l2=0.01, l1=0.001, clip_value=0.02, clip_norm=0.1, ema_decay=0.9
+    )  # fmt: skip
+    trainer = fastbp.Trainer(model, loss="huber", optimizer=optimizer, random_state=0, n_threads=n_threads)
+    rng = np.random.default_rng(0)
+    data = trainer._checked(rng.normal(size=(N_ROWS, N_FEATURES)), rng.normal(size=(N_ROWS, 5)), None)
+    useful, schedule.useful_threads = schedule.useful_threads, lambda *rest: n_threads
+    try:
+        session = trainer._open(*data, batch_size=BATCH)
+    finally:
+        schedule.useful_threads = useful
+    assert session._threads == n_threads
+    if entry == "serial":
+        serial = lambda *arguments, n_threads: train_steps.serial(*arguments)  # noqa: E731
+        session._kernels = dataclasses.replace(session._kernels, train_steps=serial)
+    losses = session.train(rng.permutation(N_ROWS).astype(np.intp), np.full(-(-N_ROWS // BATCH), 0.01))
+    state = session.get_optimizer_state()
+    arrays = [array for value in state.values() if isinstance(value, list) for array in value]
+    assert np.isfinite(losses).all() and len(arrays) >= 3 * len(model.get_weights())
+    return digest([*session.get_parameters(), *arrays, losses])
+
+
 def main():
     cases, backend = {}, {}
     for dtype, (h, hidden), (k, loss), (o, optimizer) in itertools.product(
@@ -169,11 +196,8 @@ def main():
             continue
         case = " | ".join((np.dtype(dtype).name, *hidden[:1], loss, optimizer))
         cases[case] = by_schedule(dtype, hidden, loss, optimizer)
-    cases["float32 | rectifiers"] = by_schedule(np.float32, tuple(layout.RECTIFIERS), "half_squared_error", "sgd")
-    everything = np.float32, ("relu", "relu"), "softmax_cross_entropy", "nadam, clipped"
-    cases["float32 | nadam, clipped"] = by_schedule(*everything)
-    cases["float32 | nadam, clipped, in shards"] = {
-        f"{n_threads} threads": trained("threaded", n_threads, False, *everything, shard=12) for n_threads in (1, 2, 3)
+    cases["float32 | everything"] = {
+        f"{entry}, {n_threads} threads": everything(entry, n_threads) for entry in ENTRIES for n_threads in COUNTS
     }
     arguments = np.float32, ("relu", "relu"), "softmax_cross_entropy", "adam, scikit-learn"
     cases["float32 | sparse"] = {
@@ -184,12 +208,9 @@ def main():
         "sparse": trained("serial", 3, False, *arguments, density=0.2, shard=12),
         "dense": trained("serial", 2, False, *arguments, density=0.2, dense=True, shard=12),
     }
-    arguments = np.float32, ("tanh", "tanh"), "huber", "adam"
-    cases["float32 | robust loss, serial"] = {
-        f"{n_threads} threads": trained("serial", n_threads, n_threads > 1, *arguments) for n_threads in (1, 4)
-    }
     for dtype, optimizer, batch in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9)), (100, LARGE)):
-        runs = {n_threads: by_backend(n_threads, dtype, optimizer, batch) for n_threads in (1, 2)}
+        counts = (1, 2) if THREADED else (1,)  # a session on two threads takes the threaded entry
+        runs = {n_threads: by_backend(n_threads, dtype, optimizer, batch) for n_threads in counts}
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
