@@ -40,7 +40,7 @@ def load_npz(path: Path) -> list[Any]:
                 raise SystemExit(f"{path} lacks {', '.join(missing)}: it must hold {', '.join(NAMES)}")
             arrays = [file[name] for name in NAMES]
     except FileNotFoundError:
-        raise SystemExit(f"{path} does not exist: --data takes an .npz file with {', '.join(NAMES)}") from None
+        raise SystemExit(f"{path} does not exist: give an .npz file with {', '.join(NAMES)}") from None
     except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise SystemExit(f"{path} cannot be read as an .npz file of plain arrays: {error}") from None
     for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
