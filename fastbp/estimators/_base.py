@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,18 +15,29 @@ from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastbp._fit import Data, train
+from fastbp._network import network_of
 from fastbp._validation import Array, as_rows
-from fastbp.backends import Network, get_backend
+from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._interchange import Interchange
+from fastbp.estimators._layers import (
+    check_goes_on,
+    check_solver,
+    check_structure,
+    described,
+    drawn,
+    fitted_arrays,
+    fitted_parameters,
+    prediction_network,
+)
 from fastbp.estimators._lbfgs import minimize_lbfgs
-from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_activations, layer_sizes, optimizer_of
-from fastbp.estimators._progress import Progress
+from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_sizes, optimizer_of
+from fastbp.estimators._progress import Progress, check_schedule, go_on
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._validation import Score, scored_by, split
-from fastbp.initializers import scikit_learn
+from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
@@ -98,6 +108,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             given = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
             first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
             sizes = layer_sizes(self.hidden_layer_sizes)
+            check_solver(self, len(sizes))
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
             X = as_rows(X)
             weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=X.dtype)
@@ -108,7 +119,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             )
             context.call_on_fit_task_begin(estimator=self, **given)
             rng = check_random_state(self.random_state)
-            trainer = self._trainer(rows, sizes, state, rng, first_pass)
+            trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental)
             model = trainer.model
             listeners: list[Callback] = []
             if hasattr(self, "_skl_callbacks"):
@@ -156,7 +167,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     @staticmethod
     def _attributes(model: Sequential, state: dict[str, Any]) -> dict[str, Any]:
         """What the estimator has when the training ends with this model."""
-        return {**state, "coefs_": model._weights[::2], "intercepts_": model._weights[1::2]}
+        return {**state, **fitted_arrays(model)}
 
     @property
     def _n_threads(self) -> int | None:
@@ -181,38 +192,31 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         weights = self._weights(weights, encoded, state, dtype)
         return Rows(checked, encoded, weights), (X, y)
 
-    def _trainer(self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool) -> Trainer:
+    def _trainer(
+        self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool, incremental: bool
+    ) -> Trainer:
         """The network as it is described now, with weights drawn or those of before."""
         n_outputs, out_activation, loss = self._output(rows.y, state)
-        activations = layer_activations(self.activation, len(sizes))
         widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
+        layers = described(self, sizes, Dense(n_outputs, self._link(out_activation, state)))
         if first_pass:
-            # in scikit-learn every layer's bound follows the activation of the hidden ones; so the last one's here
-            names = [*activations, activations[-1] if activations else str(self.activation)]
-            parameters: list[Array] = []
-            for (fan_in, fan_out), name in zip(itertools.pairwise(widths), names, strict=True):
-                parameters += [array.astype(dtype) for array in scikit_learn(rng, fan_in, fan_out, name)]
+            parameters = drawn(self, network_of(layers, widths[0], dtype)[0], rng)
             state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
         else:
-            parameters = [array.astype(dtype) for array in self._parameters()]
+            check_goes_on(self, widths)
+            parameters = [array.astype(dtype) for array in fitted_parameters(self)]
         state["n_outputs_"] = n_outputs
-        if len(parameters[-1]) != n_outputs:
-            raise ValueError(
-                f"y has {n_outputs} outputs, but the fitted network has {len(parameters[-1])}: fit without "
-                "warm_start, or give targets of the same kind as before"
-            )
-        if [array.shape[0] for array in parameters[::2]] != widths[:-1]:
-            raise ValueError(
-                f"hidden_layer_sizes is {self.hidden_layer_sizes}, but the fitted network has the layers "
-                f"{[array.shape for array in parameters[::2]]}: fit without warm_start, or leave the sizes as they "
-                "were"
-            )
-        layers = [Dense(units, name) for units, name in zip(sizes, activations, strict=True)]
-        layers.append(Dense(n_outputs, self._link(out_activation, state)))
-        return Trainer(
-            Sequential._with_weights(layers, parameters), loss=loss, optimizer=optimizer_of(self),
-            n_threads=self._n_threads, random_state=rng, on_divergence="ignore",
+        optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
+        kept = getattr(self, "_mask_seed", None) if incremental and not first_pass else None
+        trainer = Trainer(
+            model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng if kept is None else 0,
+            on_divergence="ignore",
         )  # fmt: skip
+        if kept is not None:  # the masks go on, and nothing is drawn for others
+            trainer._rng, trainer._mask_seed = rng, kept
+        if model._described.has(DROPOUT):
+            state["_mask_seed"] = trainer._mask_seed
+        return trainer
 
     def _link(self, out_activation: str, state: dict[str, Any]) -> str:
         """The activation that the kernels apply to the outputs."""
@@ -261,14 +265,14 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 f"Got `batch_size` {batch_size} larger than sample size {n_samples}. It is going to be clipped",
                 stacklevel=5,
             )
+        if min(batch_size, n_samples) == 1 and model._described.has(BATCH_NORM):
+            raise ValueError(
+                f"normalization='batch' needs batches of at least 2 rows, since one sample has no variance: got "
+                f"n_samples={n_samples} and batch_size={batch_size}; normalization='layer' takes single rows"
+            )
+        check_schedule(trainer, held_out is not None, incremental)
         if incremental and hasattr(self, "_optimizer_state"):
-            solver, optimizer_state, learning_rate = self._optimizer_state
-            if solver == self.solver:  # Adam's moments are no velocity
-                trainer._optimizer_state = optimizer_state
-                if trainer._rates.scheduled:
-                    trainer._rates.position = learning_rate
-                else:
-                    trainer.learning_rate = learning_rate
+            go_on(trainer, self.solver, *self._optimizer_state)
         progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
         if first_pass and self.early_stopping:
             progress.best_weights = model.get_weights()
@@ -292,7 +296,9 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         if self.scoring is not None:
             X, y = (held_out.X, self._decode(held_out.y, state)) if given is None else given
             return scored_by(self, self.scoring, X, y, held_out.weights)
-        predict = get_backend("cpu").predictor(model._network, held_out.X, n_threads=self._n_threads)
+        widths = (model.n_features, *layer_sizes(self.hidden_layer_sizes), model.n_outputs)
+        network = prediction_network(self, widths, model.link, model.dtype)
+        predict = get_backend("cpu").predictor(network, held_out.X, n_threads=self._n_threads)
         score = self._outputs_score(held_out, state)
 
         def score_now(model: Sequential, attributes: dict[str, Any]) -> float:
@@ -304,13 +310,10 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     # -----------------------------------------------------------------------------------------------------------------
     # Prediction
 
-    def _parameters(self) -> list[Array]:
-        return [array for pair in zip(self.coefs_, self.intercepts_, strict=True) for array in pair]
-
     def _outputs(self, X: Any) -> Array:
         """Outputs of the fitted network, (n_samples, n_outputs)."""
         check_is_fitted(self, "coefs_")
-        parameters = self._parameters()
+        parameters = fitted_parameters(self)
         dtypes = {getattr(array, "dtype", None) for array in parameters}
         if len(dtypes) != 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
             raise ValueError(
@@ -321,17 +324,26 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             X = validate_data(self, X, order="C", reset=False, accept_sparse=SPARSE)
         X, dtype = self._in_dtype(X, parameters[0].dtype)
         parameters = [array.astype(dtype, copy=False) for array in parameters]
-        widths = (len(parameters[0]), *(len(b) for b in parameters[1::2]))
-        shapes = [array.shape for array in parameters[::2]]
-        if shapes != list(itertools.pairwise(widths)) or X.shape[1] != widths[0]:
+        check_structure(self)
+        network = prediction_network(self, self._widths, self._link(self.out_activation_, self.__dict__), dtype)
+        if [array.shape for array in parameters] != network.shapes or X.shape[1] != network.widths[0]:
             raise ValueError(
                 f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
-                f"shapes {shapes}, intercepts_ {[b.shape for b in parameters[1::2]]}"
+                f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
             )
-        hidden = layer_activations(self.activation, len(widths) - 2)
-        link = self._link(self.out_activation_, self.__dict__)
-        network = Network(widths, (*hidden, link), dtype)
         return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        """Of X, of each hidden layer and of the outputs, by the fitted biases."""
+        return (len(self.coefs_[0]), *(len(b) for b in self.intercepts_))
+
+    def _fitted_model(self) -> Sequential:
+        """The fitted network with all its layers, on the estimator's own arrays."""
+        check_is_fitted(self, "coefs_")
+        check_structure(self)
+        output = Dense(len(self.intercepts_[-1]), self._link(self.out_activation_, self.__dict__))
+        return Sequential._with_weights(described(self, self._widths[1:-1], output), fitted_parameters(self))
 
     def _is_plain(self, X: Any, W: Array) -> bool:
         """Whether X is a small array without a need of validation, which takes 150 us: longer than a row does."""

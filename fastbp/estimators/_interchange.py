@@ -10,7 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import Array
 from fastbp.estimators._codes import ClassCodes
+from fastbp.estimators._layers import check_structure
 from fastbp.estimators._parameters import THEIR_ACTIVATIONS
+from fastbp.schedules import is_scheduled
 
 # What scikit-learn's estimators have after fit, as far as it is data
 STATE = (
@@ -56,12 +58,17 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
         )
     if "loss" in parameters and parameters["loss"] not in THEIR_LOSSES:
         raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {estimator.loss!r}")
+    for name, attribute in (("normalization", "normalization_"), ("skip connections", "projections_")):
+        if getattr(estimator, attribute, ()):
+            raise ValueError(f"scikit-learn's networks have no place for {name}: they are dense layers in a chain")
     parameters["activation"] = next(iter(names), "relu")
     if parameters["activation"] not in THEIR_ACTIVATIONS:
         raise ValueError(
             f"scikit-learn has no activation {parameters['activation']!r}, only {', '.join(sorted(THEIR_ACTIVATIONS))}"
         )
     parameters["verbose"] = bool(parameters["verbose"])
+    if is_scheduled(parameters["learning_rate"]):
+        parameters["learning_rate"] = "constant"
     if parameters["solver"] not in SOLVERS:
         parameters["solver"] = "adam"
     theirs = kind(**parameters)
@@ -85,7 +92,8 @@ def _their_optimizer(theirs: Any, state: dict[str, Any], learning_rate: float) -
         theirs.power_t,
     )  # fmt: skip
     sgd.velocities = [-v for v in arrays["velocity"]]  # theirs is added, ours subtracted
-    sgd.learning_rate = learning_rate
+    if isinstance(learning_rate, float):  # no place in a schedule
+        sgd.learning_rate = learning_rate
     return sgd
 
 
@@ -96,6 +104,8 @@ def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters:
     ------
     TypeError
         For another kind of estimator.
+    ValueError
+        For parameters that stand for another network.
     NotFittedError
     """
     if not isinstance(theirs, expected):
@@ -104,7 +114,8 @@ def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters:
     ours = kind(**{name: getattr(theirs, name) for name in expected._get_param_names()}).set_params(**parameters)
     _transfer(theirs, ours)
     ours.coefs_ = [np.ascontiguousarray(W) for W in ours.coefs_]
-    ours.stopped_early_ = False
+    ours.normalization_, ours.projections_, ours.stopped_early_ = [], [], False
+    check_structure(ours)
     optimizer = getattr(theirs, "_optimizer", None)
     if isinstance(optimizer, AdamOptimizer) and ours.solver == "adam":
         # its attribute learning_rate holds the corrections of the last step too
@@ -135,7 +146,8 @@ class Interchange:
         """This fitted estimator as scikit-learn's own, with the same predictions; ``partial_fit`` goes on there.
 
         For what is written for scikit-learn's: exporters to other formats, for one. A solver that it lacks becomes
-        "adam", which starts anew.
+        "adam", which starts anew, and a schedule becomes a constant rate. Predictions have no dropout, so there is
+        none in what goes on.
 
         Returns
         -------
@@ -146,7 +158,7 @@ class Interchange:
         ------
         sklearn.exceptions.NotFittedError
         ValueError
-            For what scikit-learn's has no place for, such as several activations.
+            For what scikit-learn's has no place for, such as several activations or a normalisation.
 
         Examples
         --------
@@ -176,6 +188,8 @@ class Interchange:
         ------
         TypeError
             For another kind of estimator.
+        ValueError
+            For parameters that stand for another network, with a normalisation or skip connections.
         sklearn.exceptions.NotFittedError
         """
         return _from_sklearn(cls, cls._sklearn_class, estimator, parameters)

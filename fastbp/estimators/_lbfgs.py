@@ -43,7 +43,9 @@ class _Objective:
         parameters = self.unpacked(flat)
         self.session.set_parameters(parameters)
         loss, gradients = self.session.loss_and_gradients(self._rows)
-        for W, dW in zip(parameters[::2], gradients[::2], strict=True):
+        for W, dW in zip(parameters, gradients, strict=True):
+            if W.ndim == 1:  # no weights, but biases, or what a normalisation has
+                continue
             loss += 0.5 * self._penalty * float(np.vdot(W, W))
             dW += self._penalty * W
         return loss, np.concatenate([gradient.ravel() for gradient in gradients]).astype(float)

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastbp.kernels.layout import RECTIFIERS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
+from fastbp.schedules import ReduceOnPlateau, is_scheduled
 
 THEIR_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}  # scikit-learn's
 HIDDEN_ACTIVATIONS = THEIR_ACTIVATIONS | set(RECTIFIERS)
@@ -24,7 +25,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), ReduceOnPlateau, callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -47,6 +48,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
     "callbacks": ["array-like", None],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "normalization": [StrOptions({"batch", "layer"}), None],
+    "residual": ["boolean"],
 }
 
 
@@ -78,9 +82,12 @@ def optimizer_of(estimator: Any) -> Optimizer:
 
     ``alpha`` is scikit-learn's penalty, but for AdamW and Lion, which stand for a decay apart from the gradient.
     """
-    solver, rate, alpha = estimator.solver, estimator.learning_rate_init, estimator.alpha
+    solver, alpha, scheduled = estimator.solver, estimator.alpha, is_scheduled(estimator.learning_rate)
+    rate = estimator.learning_rate if scheduled else estimator.learning_rate_init
     if isinstance(solver, Optimizer):
-        return solver if estimator.clip_norm is None else replace(solver, clip_norm=estimator.clip_norm)
+        given = {} if estimator.clip_norm is None else {"clip_norm": estimator.clip_norm}
+        given |= {"learning_rate": rate} if scheduled else {}
+        return replace(solver, **given) if given else solver
     adam = {"beta_1": estimator.beta_1, "beta_2": estimator.beta_2, "epsilon": estimator.epsilon}
     penalty = {"l2": alpha, "convention": "scikit-learn", "clip_norm": estimator.clip_norm}
     decay = {"weight_decay": alpha, "clip_norm": estimator.clip_norm}

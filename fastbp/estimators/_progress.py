@@ -9,13 +9,43 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp._validation import Array
+from fastbp._validation import Array, shown
 from fastbp.callbacks import Callback
 from fastbp.estimators._validation import Score
 from fastbp.history import History
+from fastbp.schedules import ReduceOnPlateau
+from fastbp.schedules._rates import Position
 from fastbp.trainer import Trainer
 
 SMALLEST_ADAPTIVE_RATE = 1e-6
+
+
+def check_schedule(trainer: Trainer, validated: bool, incremental: bool) -> None:
+    """Raise a ValueError for a schedule that needs what this training has not."""
+    schedule = trainer.optimizer.learning_rate
+    if isinstance(schedule, ReduceOnPlateau) and schedule.monitor == "val_loss" and not validated:
+        raise ValueError(
+            "the schedule ReduceOnPlateau follows 'val_loss', which needs validation rows: give X_val and y_val, set "
+            "early_stopping=True, or make it ReduceOnPlateau(..., monitor='loss')"
+        )
+    if incremental and trainer._rates.spans_fit:
+        raise ValueError(
+            f"{shown(schedule)} goes from the begin of a training to its end, which partial_fit does not know: give "
+            "the schedule the number of all steps as its total"
+        )
+
+
+def go_on(trainer: Trainer, solver: Any, solver_before: Any, optimizer_state: Any, rate: float | Position) -> None:
+    """Go on from the optimizer's state and the learning rate of an earlier training, as far as they fit this one."""
+    if solver_before != solver:  # Adam's moments are no velocity
+        return
+    trainer._optimizer_state, rates = optimizer_state, trainer._rates
+    if isinstance(rate, Position):
+        if rates.scheduled:  # what follows a plateau begins where another schedule has been
+            here = rates.position.plateau
+            rates.position = rate._replace(plateau=None if here is None else rate.plateau or here)
+    elif not rates.scheduled:
+        trainer.learning_rate = rate
 
 
 class Progress(Callback):
@@ -91,7 +121,7 @@ class Progress(Callback):
         state["t_"] += self._n_samples
         state["loss_"] = logs["loss"]
         state["loss_curve_"].append(logs["loss"])
-        values = {**logs, "learning_rate": trainer.learning_rate}
+        values = {"learning_rate": trainer.learning_rate, **logs}  # a schedule is a step further than the logs
         if self._prints:
             print(f"Iteration {state['n_iter_']}, loss = {logs['loss']:.8f}")
         if "val_loss" in logs:

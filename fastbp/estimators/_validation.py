@@ -14,6 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from fastbp._validation import Array
+from fastbp.estimators._layers import fitted_arrays
 from fastbp.estimators._rows import Rows
 from fastbp.model import Sequential
 
@@ -84,7 +85,7 @@ def scored_by(estimator: Any, scoring: Any, X: Any, y: Any, weights: Array | Non
         if not all(np.isfinite(array).all() for array in model._weights):
             return float("nan")
         seen = copy.copy(estimator)
-        vars(seen).update(attributes, coefs_=model._weights[::2], intercepts_=model._weights[1::2])
+        vars(seen).update(attributes, **fitted_arrays(model))
         if not hasattr(X, "columns"):  # rows that were split off have no names of columns any more
             vars(seen).pop("feature_names_in_", None)
         options = {} if weights is None else {"sample_weight": weights}

@@ -41,9 +41,11 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         both and no part of the loss.
     batch_size : int or "auto", default="auto"
         ``"auto"``: the smaller of 200 and the number of samples.
-    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
+    learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
         For ``solver="sgd"``: ``learning_rate_init``; that over (samples seen)^``power_t``; or divided by 5 whenever
-        there is no more progress.
+        there is no more progress. For all but ``"lbfgs"``: one of :mod:`fastbp.schedules`, such as
+        ``schedules.OneCycle(0.01)``, which spans ``max_iter`` epochs, or a function of the step; it takes the place of
+        ``learning_rate_init``.
     learning_rate_init : float, default=0.001
     power_t : float, default=0.5
     max_iter : int, default=200
@@ -92,13 +94,32 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         weights that a callback sets are not kept.
     clip_norm : float or None, default=None
         Norm that the gradient of all parameters is shortened to where it is longer. Not for ``solver="lbfgs"``.
+    dropout : float or sequence of float, default=0.0
+        Share of values, from 0 to below 1, that each step of the training sets to 0 behind the activation of every
+        hidden layer, or of each its own; see :class:`fastbp.Dropout`. Not with ``solver="lbfgs"``.
+    normalization : {"batch", "layer"} or None, default=None
+        What stands between the weights and the activation of each hidden layer: :class:`fastbp.BatchNorm`, which needs
+        batches of at least 2 rows and does not go with ``solver="lbfgs"``, or :class:`fastbp.LayerNorm`. ``alpha`` is
+        not on its arrays (but for ``"adamw"`` and ``"lion"``).
+    residual : bool, default=False
+        Whether a connection skips every hidden layer but the first. Without normalisation layer l adds to what it is
+        given, A_l = A_{l-1} + dropout(f(A_{l-1} W + b)). With normalisation the skipping path has no activation:
+        Z_l = Z_{l-1} + dropout(f(norm(Z_{l-1}))) W + b, and the output layer gets dropout(f(norm(Z))) of the last one
+        ("pre-activation"). Where the width changes, what skips goes through weights of its own, a projection. Initial
+        weights of these layers are divided by the square root of their number.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         A list of them for several targets of several classes.
     coefs_, intercepts_ : list of ndarray
-        Weights (fan_in, fan_out) and biases (fan_out,) of each layer, of X's dtype.
+        Weights (fan_in, fan_out) and biases (fan_out,) of each layer, of X's dtype, without projections.
+    normalization_ : list of dict
+        One for each hidden layer: ``"gamma"`` and ``"beta"``, and with ``normalization="batch"`` the running ``"mean"``
+        and ``"variance"`` that predictions take, of shape (units,). Empty without normalisation.
+    projections_ : list of None or tuple
+        With ``residual=True`` and several hidden layers, one for each of these: W and b of its projection, or None
+        where there is none. Otherwise empty.
     loss_, best_loss_ : float
         Of the last and of the best epoch (None with early stopping).
     loss_curve_ : list of float
@@ -108,7 +129,8 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     validation_loss_curve_ : list of float
         Loss of the validation rows after each epoch, without the penalty, where there are some.
     history_ : History
-        ``loss``, ``val_loss``, ``val_score``, ``learning_rate`` and ``epoch_seconds``, one value an epoch.
+        ``loss``, ``val_loss``, ``val_score``, ``learning_rate`` (of the last step) and ``epoch_seconds``, one value an
+        epoch.
     stopped_early_ : bool
         Whether training ended since there was no progress any more; ``partial_fit`` with early stopping then does
         nothing more.
@@ -118,6 +140,11 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     feature_names_in_ : ndarray of str
         Where X had names.
     out_activation_ : {"softmax", "logistic"}
+
+    References
+    ----------
+    He et al., "Identity Mappings in Deep Residual Networks", 2016, for skip connections. Hanin & Rolnick, "How to Start
+    Training: The Effect of Initialization and Architecture", 2018, for their initial weights.
 
     See Also
     --------
@@ -140,7 +167,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         solver: Any = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: Any = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -165,6 +192,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         dtype: Any = None,
         callbacks: Any = None,
         clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        residual: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -196,6 +226,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         self.dtype = dtype
         self.callbacks = callbacks
         self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.normalization = normalization
+        self.residual = residual
 
     _sklearn_class = neural_network.MLPClassifier
     _parameter_constraints: ClassVar[dict[str, Any]] = {

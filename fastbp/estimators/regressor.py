@@ -48,13 +48,13 @@ default="squared_error"
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
 beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks, \
-clip_norm
+clip_norm, dropout, normalization, residual
         As in :class:`MLPClassifier`; early stopping goes by R^2 where ``scoring`` is None.
 
     Attributes
     ----------
-    coefs_, intercepts_, loss_, best_loss_, loss_curve_, n_iter_, t_, n_features_in_, feature_names_in_, n_layers_, \
-n_outputs_, validation_loss_curve_, history_, stopped_early_
+    coefs_, intercepts_, normalization_, projections_, loss_, best_loss_, loss_curve_, n_iter_, t_, n_features_in_, \
+feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stopped_early_
         As in :class:`MLPClassifier`.
     validation_scores_, best_validation_score_
         Score on the validation rows, with early stopping.
@@ -89,7 +89,7 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         solver: Any = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: Any = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -112,6 +112,9 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         dtype: Any = None,
         callbacks: Any = None,
         clip_norm: float | None = None,
+        dropout: Any = 0.0,
+        normalization: str | None = None,
+        residual: bool = False,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -142,6 +145,9 @@ n_outputs_, validation_loss_curve_, history_, stopped_early_
         self.dtype = dtype
         self.callbacks = callbacks
         self.clip_norm = clip_norm
+        self.dropout = dropout
+        self.normalization = normalization
+        self.residual = residual
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

@@ -47,14 +47,14 @@ def model_of(source: Any) -> Sequential:
             "expected a fastbp.Sequential, a fastbp.Trainer or a fitted MLPClassifier or MLPRegressor, got "
             f"{shown(source)}"
         )
+    if hasattr(source, "_fitted_model"):
+        return source._fitted_model()
     check_is_fitted(source, "coefs_")
     parameters = list(itertools.chain(*zip(source.coefs_, source.intercepts_, strict=True)))
     n_hidden, given = len(source.coefs_) - 1, source.activation
     hidden = [given] * n_hidden if isinstance(given, str) else list(given)
-    last = source.out_activation_
-    if hasattr(source, "_link"):
-        last = source._link(last, source.__dict__)
-    layers = [Dense(len(b), name) for b, name in zip(source.intercepts_, [*hidden, last], strict=True)]
+    names = [*hidden, source.out_activation_]
+    layers = [Dense(len(b), name) for b, name in zip(source.intercepts_, names, strict=True)]
     return Sequential._with_weights(layers, parameters)
 
 
