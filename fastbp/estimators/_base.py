@@ -207,14 +207,13 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             parameters = [array.astype(dtype) for array in fitted_parameters(self)]
         state["n_outputs_"] = n_outputs
         optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
-        kept = getattr(self, "_mask_seed", None) if incremental and not first_pass else None
         trainer = Trainer(
-            model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng if kept is None else 0,
+            model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng,
             on_divergence="ignore",
         )  # fmt: skip
-        if kept is not None:  # the masks go on, and nothing is drawn for others
-            trainer._rng, trainer._mask_seed = rng, kept
         if model._described.has(DROPOUT):
+            if incremental and not first_pass:  # the masks go on, as the count of steps does
+                trainer._mask_seed = getattr(self, "_mask_seed", trainer._mask_seed)
             state["_mask_seed"] = trainer._mask_seed
         return trainer
 
