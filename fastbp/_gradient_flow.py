@@ -35,7 +35,7 @@ RELU_LIKE = ("relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "
 NORMALISE = "batch or layer normalisation, or residual connections"
 REMEDIES = {
     "vanishing": f"use relu with initializer='he_normal', {NORMALISE}",
-    "vanishing relu": f"use initializer='he_normal' (or a larger one), {NORMALISE}",
+    "vanishing relu": f"use initializer='he_normal' (or a larger one), zero biases at the start, {NORMALISE}",
     "exploding": (
         "clip the gradient's norm, take a smaller learning rate or smaller initial weights (Glorot, He), and scale "
         "inputs and targets to about 1"

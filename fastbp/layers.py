@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastbp._validation import one_of, real_number, shown, whole_number
-from fastbp.initializers import Constant, Initializer, checked_initializer
+from fastbp.initializers import Constant, Initializer, checked_bias_initializer, checked_initializer
 
 ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "logistic",
@@ -73,6 +73,7 @@ class Dense:
         object.__setattr__(self, "units", whole_number(self.units, "units"))
         object.__setattr__(self, "activation", activation_name(self.activation))
         checked_initializer(self.initializer)
+        checked_bias_initializer(self.bias_initializer)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
-from fastbp._network import check_sparse, initial_weights, network_of
+from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
 from fastbp.backends import Network, get_backend
@@ -66,7 +66,7 @@ class Sequential:
         initializers = self._describe(layers, n_features, dtype)
         self._weights = initial_weights(self._described, initializers, as_random_state(random_state))
 
-    def _describe(self, layers: Any, n_features: Any, dtype: Any) -> list[str]:
+    def _describe(self, layers: Any, n_features: Any, dtype: Any) -> list[Initializers]:
         """Set everything but the weights, checked; the initializers that these are drawn with."""
         self.layers = as_layers(layers, "layers")
         self.n_features = whole_number(n_features, "n_features")

@@ -2,10 +2,11 @@
 
     python scripts/train_mnist.py --data mnist.npz     # uint8 x_train, y_train, x_test, y_test
     python scripts/train_mnist.py                      # fetches MNIST from OpenML, once
+    python scripts/train_mnist.py --large              # 784-512-256-10, dropout, batch norm, AdamW, one-cycle rate
 
 One line an epoch: training loss, accuracy on held-out training rows, seconds. Writes ``learning_curve.png`` and
 ``weights.png`` (first-layer weights before, halfway through and after training). Exits with 1 where the data cannot be
-had, and where the test accuracy at the default settings is below 97.5 %.
+had, and where the test accuracy at the default settings is below 97.5 %, or 98.4 % for the large network.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +24,38 @@ import fastbp
 N_FEATURES = 28 * 28
 N_HIDDEN = 128
 N_CLASSES = 10
-BATCH_SIZE = 64
-DEFAULT_EPOCHS = 10
 DEFAULT_SEED = 0
-WANTED_ACCURACY = 0.975
 HELD_OUT = 12  # one training row in so many is held out: 5,000 of 60,000
 NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+
+class Setting(NamedTuple):
+    """How a network is trained, and the test accuracy that it must reach."""
+
+    hidden: tuple[int, ...]
+    batch_size: int
+    epochs: int
+    wanted: float
+
+
+SMALL, LARGE = Setting((N_HIDDEN,), 64, 10, 0.975), Setting((512, 256), 128, 15, 0.984)
+
+
+def layers_of(setting: Setting) -> list[Any]:
+    """Hidden layers with relu; in the large network with batch norm and dropout."""
+    if setting is SMALL:
+        return [*(fastbp.Dense(units, "relu") for units in setting.hidden), fastbp.Dense(N_CLASSES)]
+    layers: list[Any] = []
+    for units in setting.hidden:
+        layers += [fastbp.Dense(units, initializer="he_normal"), fastbp.BatchNorm("relu"), fastbp.Dropout(0.3)]
+    return [*layers, fastbp.Dense(N_CLASSES)]
+
+
+def optimizer_of(setting: Setting) -> Any:
+    """Adam; for the large network AdamW, with a rate that rises and falls once over the training."""
+    if setting is SMALL:
+        return fastbp.Adam(learning_rate=1e-3)
+    return fastbp.AdamW(fastbp.schedules.OneCycle(4e-3), weight_decay=0.02)
 
 
 def load_npz(path: Path) -> list[Any]:
@@ -40,7 +67,7 @@ def load_npz(path: Path) -> list[Any]:
                 raise SystemExit(f"{path} lacks {', '.join(missing)}: it must hold {', '.join(NAMES)}")
             arrays = [file[name] for name in NAMES]
     except FileNotFoundError:
-        raise SystemExit(f"{path} does not exist: --data takes an .npz file with {', '.join(NAMES)}") from None
+        raise SystemExit(f"{path} does not exist: give an .npz file with {', '.join(NAMES)}") from None
     except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise SystemExit(f"{path} cannot be read as an .npz file of plain arrays: {error}") from None
     for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
@@ -181,10 +208,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the script; the exit status."""
     parser = argparse.ArgumentParser(description="Train 784-128-10 on MNIST.")
     parser.add_argument("--data", type=Path, help="an .npz file (default: fetch MNIST from OpenML)")
-    parser.add_argument("--epochs", type=positive, default=DEFAULT_EPOCHS, help="default: %(default)s")
+    parser.add_argument("--large", action="store_true", help="784-512-256-10 with dropout and batch norm")
+    parser.add_argument("--epochs", type=positive, help=f"default: {SMALL.epochs}, with --large {LARGE.epochs}")
     parser.add_argument("--seed", type=seed, default=DEFAULT_SEED, help="default: %(default)s")
     parser.add_argument("--out", type=folder, default=Path(), help="folder for the pictures (default: the current one)")
     args = parser.parse_args(argv)
+    setting = LARGE if args.large else SMALL
+    epochs = args.epochs or setting.epochs
     try:
         import matplotlib
     except ImportError:
@@ -202,16 +232,13 @@ def main(argv: list[str] | None = None) -> int:
     y, y_val = y_train[:cut], y_train[cut:]
 
     model = fastbp.Sequential(
-        [fastbp.Dense(N_HIDDEN, activation="relu"), fastbp.Dense(N_CLASSES)],
-        n_features=N_FEATURES,
-        random_state=args.seed,
-        dtype="float32",
-    )
+        layers_of(setting), n_features=N_FEATURES, random_state=args.seed, dtype="float32"
+    )  # fmt: skip
     trainer = fastbp.Trainer(
-        model, loss="softmax_cross_entropy", optimizer=fastbp.Adam(learning_rate=1e-3), random_state=args.seed
+        model, loss="softmax_cross_entropy", optimizer=optimizer_of(setting), random_state=args.seed
     )
-    report = Report(model, X_val, y_val, args.epochs)
-    history = trainer.fit(X, y, epochs=args.epochs, batch_size=BATCH_SIZE, callbacks=[report])
+    report = Report(model, X_val, y_val, epochs)
+    history = trainer.fit(X, y, epochs=epochs, batch_size=setting.batch_size, callbacks=[report])
     test_accuracy = accuracy(model, to_inputs(x_test), y_test)
     print(f"test accuracy {test_accuracy:.4f}   training {sum(history['epoch_seconds']):.2f} s")
 
@@ -220,8 +247,8 @@ def main(argv: list[str] | None = None) -> int:
     draw_weights(plt, weights, report.weights)
     print(f"wrote {curve} and {weights}")
 
-    if (args.epochs, args.seed) == (DEFAULT_EPOCHS, DEFAULT_SEED) and test_accuracy < WANTED_ACCURACY:
-        print(f"FAILED: test accuracy {test_accuracy:.4f} is below {WANTED_ACCURACY}", file=sys.stderr)
+    if (epochs, args.seed) == (setting.epochs, DEFAULT_SEED) and test_accuracy < setting.wanted:
+        print(f"FAILED: test accuracy {test_accuracy:.4f} is below {setting.wanted}", file=sys.stderr)
         return 1
     return 0
 

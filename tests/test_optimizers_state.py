@@ -53,7 +53,7 @@ def assert_same_state(one, other):
             assert value == other[name]
 
 
-@pytest.mark.parametrize(("optimizer", "names"), ARRAYS, ids=repr)
+@pytest.mark.parametrize(("optimizer", "names"), ARRAYS, ids=[repr(optimizer) for optimizer, _ in ARRAYS])
 def test_what_an_optimizer_keeps(optimizer, names):
     session = session_of(optimizer)
     for n_steps in (0, 3):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastbp
+
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -85,6 +87,16 @@ def test_train_mnist_fails_where_the_default_settings_miss_the_accuracy(arrays, 
     np.savez(tmp_path / "shuffled.npz", **arrays)
     assert load("train_mnist").main(["--data", str(tmp_path / "shuffled.npz"), "--out", str(tmp_path)]) == 1
     assert "below 0.975" in capsys.readouterr().err
+
+
+def test_train_mnist_has_a_large_network():
+    script = load("train_mnist")
+    model = fastbp.Sequential(script.layers_of(script.LARGE), n_features=784, random_state=0)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["Dense", "BatchNorm", "Dropout"] * 2 + ["Dense"]
+    assert [w.shape for w in model.get_weights() if w.ndim == 2] == [(784, 512), (512, 256), (256, 10)]
+    assert script.optimizer_of(script.LARGE) == fastbp.AdamW(fastbp.schedules.OneCycle(4e-3), weight_decay=0.02)
+    assert script.LARGE.epochs <= 15 and script.LARGE.wanted == 0.984
 
 
 def test_train_mnist_takes_images_of_two_dimensions(arrays, tmp_path):

@@ -347,7 +347,7 @@ def test_verify_passes_and_leaves_no_trace(dtype, optimizer):
     ("module", "name", "message"),
     [
         ("update", "tile_gradient", "the gradient of W1 by backend 'cpu' differs"),
-        ("update", "adam", "W1 after the step by backend 'cpu' differs"),
+        ("rules", "adam", "W1 after the step by backend 'cpu' differs"),
         ("losses", "_clipped_log", "the loss by backend 'cpu' differs"),
     ],
 )
