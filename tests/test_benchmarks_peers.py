@@ -118,7 +118,7 @@ def test_updates_are_the_same(module, variant, needs):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ({"activation": "gelu"}, "activation must be one of relu, tanh"),
+        ({"activation": "mish"}, "activation must be one of relu, tanh, gelu"),
         ({"optimizer": "lbfgs"}, "optimizer must be one of adam, sgd"),
         ({"task": "ranking"}, "task must be one of"),
         ({"task": "regression"}, "a regression cannot have n_classes=3"),

@@ -75,7 +75,7 @@ def test_the_file_says_what_it_is(tmp_path):
     header, tensors = content(tmp_path / "model.safetensors")
     assert header["version"] == 1 and header["kind"] == "model"
     assert header["model"]["layers"][0] == {
-        "type": "Dense", "units": 7, "activation": "relu", "initializer": "he_normal"
+        "type": "Dense", "units": 7, "activation": "relu", "initializer": "he_normal", "bias_initializer": None
     }  # fmt: skip
     assert sorted(tensors) == [f"weights.{name}" for name in ("W1", "W2", "W3", "b1", "b2", "b3")]
 
