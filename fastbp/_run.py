@@ -143,6 +143,6 @@ class Run:
             return
         raise FloatingPointError(
             f"{what} {place} (of {self.n_steps}) of epoch {self._epoch + 1}: try a smaller learning rate (it is "
-            f"{rate:g}), inputs and targets scaled to about 1, or more l2. The model keeps the "
+            f"{rate:g}), inputs and targets scaled to about 1, clip_norm, or more l2. The model keeps the "
             "weights of the last whole epoch; on_divergence='ignore' goes on"
         )
