@@ -113,6 +113,7 @@ def _verify(trainer: Trainer, data: Data, rows: Array, batch_size: int) -> None:
         trainer._open(*data, batch_size=batch_size),
         trainer._open(*data, batch_size=batch_size, backend="reference"),
         rows,
+        network=trainer.model._described,
         learning_rate=trainer.learning_rate,
         backend=trainer.backend,
     )

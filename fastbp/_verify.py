@@ -5,20 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from fastbp._validation import Array
-from fastbp.backends import Session
+from fastbp.backends import Network, Session
+from fastbp.kernels.layout import BATCH_NORM, DENSE
+from fastbp.kernels.operations import inputs_of
 
 # Largest difference to the reference, max |a - b| / max |b| by array, that is let pass. Rounding gives 1e-6 and 1e-14;
 # a unit whose pre-activation rounds to the other side of a ReLU's kink gives more, a wrong kernel far more.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
-def parameter_names(n_arrays: int) -> list[str]:
-    """Names of the arrays of ``get_weights``.
+def without_gradient(network: Network) -> set[str]:
+    """Biases that a batch norm subtracts again: their gradient is 0, and what is computed is rounding.
 
-    >>> parameter_names(4)
-    ['W1', 'b1', 'W2', 'b2']
+    >>> from fastbp.kernels.layout import BATCH_NORM, DENSE
+    >>> from fastbp.kernels.operations import Operation
+    >>> operations = Operation(DENSE, -1), Operation(BATCH_NORM, 0), Operation(DENSE, 1)
+    >>> without_gradient(Network((4, 3, 3, 2), ("identity", "relu", "identity"), np.dtype("f4"), operations))
+    {'b1'}
     """
-    return [f"{'Wb'[k % 2]}{k // 2 + 1}" for k in range(n_arrays)]
+    found, dense, operations = set(), 0, network.all_operations
+    for l, one in enumerate(operations):
+        if one.kind == DENSE:
+            dense += 1
+            readers = {other.kind for other in operations if l in inputs_of(other)}
+            if readers == {BATCH_NORM} and network.activations[l] == "identity":
+                found.add(f"b{dense}")
+    return found
 
 
 def relative_difference(a: Array, b: Array) -> float:
@@ -34,7 +46,9 @@ def relative_difference(a: Array, b: Array) -> float:
     return float(np.abs(a - b).max(initial=0) / (largest if largest > 0 else 1.0))
 
 
-def verify_step(mine: Session, reference: Session, rows: Array, *, learning_rate: float, backend: str) -> None:
+def verify_step(
+    mine: Session, reference: Session, rows: Array, *, network: Network, learning_rate: float, backend: str
+) -> None:
     """Compare loss, gradients and updated parameters of one step on ``rows``; both sessions are used up.
 
     Both update with the reference's gradients: Adam's first step is about the sign of the gradient, so that rounding
@@ -46,9 +60,12 @@ def verify_step(mine: Session, reference: Session, rows: Array, *, learning_rate
         Where they disagree.
     """
     (loss, gradients), (expected_loss, expected) = mine.loss_and_gradients(rows), reference.loss_and_gradients(rows)
-    names = parameter_names(len(expected))
+    names, none = network.names, without_gradient(network)
     pairs = [("the loss", np.array(loss), np.array(expected_loss))]
-    pairs += [(f"the gradient of {n}", a, b) for n, a, b in zip(names, gradients, expected, strict=True)]
+    for k, (n, a, b) in enumerate(zip(names, gradients, expected, strict=True)):
+        if n in none:  # beside the weights that it stands with, not beside itself
+            n, a, b = f"{names[k - 1]} and {n}", *(np.append(g[k - 1], g[k]) for g in (gradients, expected))
+        pairs.append((f"the gradient of {n}", a, b))
     for session in (mine, reference):
         session.apply_gradients(expected, learning_rate, len(rows))
     after, wanted = mine.get_parameters(), reference.get_parameters()

@@ -294,3 +294,27 @@ def test_a_sparse_x_goes_into_a_dense_layer():
         trainer.fit(data, y, epochs=2, batch_size=10)
         outputs.append(trainer.model.predict(data, backend="reference"))
     np.testing.assert_allclose(*outputs, rtol=1e-10)
+
+
+@pytest.mark.parametrize("fault", [1e-12, 1.0])
+def test_verify_knows_that_a_bias_before_a_batch_norm_has_no_gradient(fault, monkeypatch):
+    """Rounding there is no disagreement; anything more is, under the names of these arrays."""
+    from fastbp.backends._planned import PlannedSession
+
+    right, (X, y) = PlannedSession.loss_and_gradients, rows()
+    calls = []
+
+    def off(session, rows_of_batch):
+        loss, gradients = right(session, rows_of_batch)
+        calls.append(session)
+        if len(calls) == 1:
+            gradients[1] = gradients[1] + fault
+        return loss, gradients
+
+    monkeypatch.setattr(PlannedSession, "loss_and_gradients", off)
+    trainer = trainer_of([Dense(8), BatchNorm("relu"), Dense(3)], verify=True)
+    if fault < 1e-6:
+        trainer.fit(X, y, batch_size=10)
+    else:
+        with pytest.raises(FloatingPointError, match=r"the gradient of W1 and b1 by backend"):
+            trainer.fit(X, y, batch_size=10)
