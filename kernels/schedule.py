@@ -18,8 +18,8 @@ from fastbp.kernels.operations import Operation, dense_shapes, reads_rows
 SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
 SECONDS_PER_PARAMETER = 0.4e-9
 SECONDS_PER_ROW = 5e-8  # loss and calls
-# Of a normalisation, a dropout or a skip connection, forward and backward: layer norm and dropout 1.5 ns, batch norm 2.5
-# (benchmarks/results/features.json: what they add to a step of two threads, by 768 outputs and 128 rows)
+# Of a normalisation, a dropout or a skip connection, forward and backward: layer norm and dropout 1.5 ns, batch norm
+# 2.5 (benchmarks/results/features.json: what they add to a step of two threads, by 768 outputs and 128 rows)
 SECONDS_PER_OUTPUT = 1.5e-9
 # One region of a training step: threads wait for each other without leaving compiled code, and some shares are longer.
 # Measured on 64-32-10, batch 32: 7.8 us a step on one thread, 5.9 on two.
