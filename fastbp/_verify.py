@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastbp._validation import Array
@@ -33,8 +35,8 @@ def without_gradient(network: Network) -> set[str]:
     return found
 
 
-def relative_difference(a: Array, b: Array) -> float:
-    """max |a - b| / max |b|; 0 where both are equal, and NaN where one of them has a NaN.
+def relative_difference(a: Array, b: Array, beside: Array | None = None) -> float:
+    """max |a - b| / max |b|, of ``beside`` too where given; 0 where both are equal, NaN where one of them has a NaN.
 
     >>> relative_difference(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
     0.2
@@ -42,8 +44,29 @@ def relative_difference(a: Array, b: Array) -> float:
     if np.array_equal(a, b):
         return 0.0
     a, b = np.asarray(a, float), np.asarray(b, float)
-    largest = np.abs(b).max(initial=0)
+    largest = max(np.abs(b).max(initial=0), 0 if beside is None else np.abs(beside).max(initial=0))
     return float(np.abs(a - b).max(initial=0) / (largest if largest > 0 else 1.0))
+
+
+def gradient_differences(network: Network, gradients: Sequence[Array], expected: Sequence[Array]) -> dict[str, float]:
+    """Relative difference of each gradient, by name.
+
+    A bias without a gradient is measured by the weights that it stands beside: rounding has no scale of its own.
+
+    >>> from fastbp.kernels.layout import BATCH_NORM, DENSE
+    >>> from fastbp.kernels.operations import Operation
+    >>> operations = Operation(DENSE, -1), Operation(BATCH_NORM, 0)
+    >>> network = Network((1, 2, 2), ("identity", "relu"), np.dtype("f8"), operations)
+    >>> expected = np.array([[3.0, 4.0]]), np.zeros(2), *np.ones((4, 2))
+    >>> gradients = np.array([[3.0, 5.0]]), np.array([0.0, 0.1]), *np.ones((4, 2))
+    >>> gradient_differences(network, gradients, expected)
+    {'W1': 0.25, 'b1': 0.025, 'gamma1': 0.0, 'beta1': 0.0, 'mean1': 0.0, 'variance1': 0.0}
+    """
+    none = without_gradient(network)
+    return {
+        name: relative_difference(gradients[k], expected[k], expected[k - 1] if name in none else None)
+        for k, name in enumerate(network.names)
+    }
 
 
 def verify_step(
@@ -60,19 +83,15 @@ def verify_step(
         Where they disagree.
     """
     (loss, gradients), (expected_loss, expected) = mine.loss_and_gradients(rows), reference.loss_and_gradients(rows)
-    names, none = network.names, without_gradient(network)
-    pairs = [("the loss", np.array(loss), np.array(expected_loss))]
-    for k, (n, a, b) in enumerate(zip(names, gradients, expected, strict=True)):
-        if n in none:  # beside the weights that it stands with, not beside itself
-            n, a, b = f"{names[k - 1]} and {n}", *(np.append(g[k - 1], g[k]) for g in (gradients, expected))
-        pairs.append((f"the gradient of {n}", a, b))
+    differences = {"the loss": relative_difference(np.array(loss), np.array(expected_loss))}
+    found = gradient_differences(network, gradients, expected)
+    differences |= {f"the gradient of {name}": difference for name, difference in found.items()}
     for session in (mine, reference):
         session.apply_gradients(expected, learning_rate, len(rows))
-    after, wanted = mine.get_parameters(), reference.get_parameters()
-    pairs += [(f"{n} after the step", a, b) for n, a, b in zip(names, after, wanted, strict=True)]
+    after = zip(network.names, mine.get_parameters(), reference.get_parameters(), strict=True)
+    differences |= {f"{name} after the step": relative_difference(got, want) for name, got, want in after}
     allowed = TOLERANCE[expected[0].dtype.name]
-    for what, got, want in pairs:
-        difference = relative_difference(got, want)
+    for what, difference in differences.items():
         if not difference <= allowed:
             raise FloatingPointError(
                 f"verify: {what} by backend {backend!r} differs from the NumPy reference by {difference:.1e} of its "
