@@ -68,8 +68,8 @@ MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = r
 (
     N_LAYERS, BATCH, N_PARAMETERS, DELTAS, NORMS, N_NORMS, ZEROS, SCRATCH, SCRATCH_STRIDE,
     LOSS, LOSS_CONVENTION, OPTIMIZER, NESTEROV, CONVENTION, OWNERS, SECOND_SLOT, LANES, GATHERED, GATHERED_LD,
-    SHARD, SHARDS, SEED, N_MOMENTS, ADJUSTS, AVERAGES, SQUARES, N_SQUARES, SOFT_TARGETS, HEADER_SIZE,
-) = range(29)  # fmt: skip
+    SHARD, SHARDS, SEED, N_MOMENTS, ADJUSTS, AVERAGES, SQUARES, N_SQUARES, SOFT_TARGETS, N_BLOCKS, HEADER_SIZE,
+) = range(30)  # fmt: skip
 
 # Entries of ``hyper``: what stands in the description (0 for no clipping), and from RATE on what each step writes down
 # for its update. MU_PRODUCT goes on from step to step, and starts from 1.
@@ -128,7 +128,7 @@ PYTORCH, SCIKIT_LEARN = range(2)
 # What kernels are compiled with only where a network needs it: see ``Plan.uses``
 FEATURES = (
     "dropout", "batch_norm", "layer_norm", "residual", "rectifiers", "optimizers", "clipping", "robust_losses",
-    "soft_targets", "output_losses",
+    "soft_targets", "blocks", "output_losses",
 )  # fmt: skip
 
 
@@ -149,7 +149,8 @@ class Plan(NamedTuple):
     crew : ndarray of int64, shape (CREW_STRIDE (1 + n_threads),)
         By which threads tell each other what is done: see ``fastbp.kernels.cpu.crew``.
     regions : ndarray of int64, shape (n_regions, 6), or None
-        What the regions of a step do, where they are more than two: see :func:`fastbp.kernels.operations.regions`.
+        What the regions of a step do, see :func:`fastbp.kernels.operations.regions`; None for the two regions of a
+        plain network, and in a plan for predictions.
     uses : ndarray without elements, or None
         Its dtype has a field for each of ``FEATURES`` that the network needs, and None stands for none. The compiler
         sees the type: a plain network does not wait for code that others need.
@@ -182,10 +183,9 @@ class Targets(NamedTuple):
     labels : ndarray of intp, shape (n_samples,) or (n_samples * n_blocks,)
     values : ndarray of real, shape (n_samples * n_outputs,)
     weights : ndarray of real, shape (n_samples,)
-    blocks : ndarray of intp, shape (n_blocks + 1,), or None
-        Where outputs go by blocks with a label each: 0 and the end of each block, (0, 3, 7) for blocks of 3 and 4. None
-        is another type to the compiler, so that only networks with blocks wait for what blocks need.
-    coefficients : ndarray of real, or None
+    blocks : ndarray of intp, shape (n_blocks + 1,)
+        Where outputs go by blocks with a label each: 0 and the end of each block, (0, 3, 7) for blocks of 3 and 4.
+    coefficients : ndarray of real
         Numbers of the loss, for the features in ``LOSS_FEATURES`` and ``"soft_targets"``: Huber's delta; the level of
         each output for the quantile loss; the label smoothing and then the class weights, (n_outputs,) for a softmax,
         those of targets 0 and then those of targets 1, (2 * n_outputs,), for a sigmoid.
@@ -194,8 +194,8 @@ class Targets(NamedTuple):
     labels: Array
     values: Array
     weights: Array
-    blocks: Array | None = None
-    coefficients: Array | None = None
+    blocks: Array
+    coefficients: Array
 
 
 def padded(n: int, unit: int = GROUP) -> int:

@@ -110,8 +110,8 @@ def handed_on(operations: Sequence[Operation]) -> list[int]:
     return column[::-1]
 
 
-def regions(operations: Sequence[Operation], *, first: int, clipping: bool) -> Array | None:
-    """What threads do between two meetings, in the order of a step; None for the two regions of most networks.
+def regions(operations: Sequence[Operation], *, first: int, clipping: bool) -> Array:
+    """What threads do between two meetings, in the order of a step.
 
     Region 0 is the update of the step before, with the first layer's forward where that has owners. Then rows: forward
     of operations FIRST .. LAST, the loss where WITH_LOSS, deltas of operations TOP .. BOTTOM handed on. A batch norm
@@ -119,10 +119,7 @@ def regions(operations: Sequence[Operation], *, first: int, clipping: bool) -> A
     two, with a region by columns between. Last, where the gradient's norm is to be known before the update, the
     gradients. ``first`` is where rows start: 1 with owners, -1 where the rows of X are copied, otherwise 0.
     """
-    norms = [l for l, one in enumerate(operations) if one.kind == BATCH_NORM]
-    if not norms and not clipping:
-        return None
-    n = len(operations)
+    norms, n = [l for l, one in enumerate(operations) if one.kind == BATCH_NORM], len(operations)
     table = [(UPDATE, 0, 0, 0, 0, 0)]
     for norm in norms:
         if first < norm:

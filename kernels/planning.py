@@ -35,6 +35,7 @@ from fastbp.kernels.layout import (
     LANES,
     LAYER_NORM,
     LOSS,
+    N_BLOCKS,
     N_LAYERS,
     N_NORMS,
     N_PARAMETERS,
@@ -173,19 +174,25 @@ def plan(
     crew = np.zeros(CREW_STRIDE * (1 + n_threads), np.int64)
     places = np.arange(room + n_shards, dtype=np.intp)
     first = 1 if owners else -1 if gathered else 0
-    between = regions(operations, first=first, clipping=clipping) if update else None
     features = {FEATURE_OF[one.kind] for one in operations if one.kind in FEATURE_OF}
     features |= loss_features(header)
     features |= {"rectifiers"} if set(activations) & set(RECTIFIERS) else set()
     if clipping or header[OPTIMIZER] > ADAM or header[ADJUSTS] or header[AVERAGES]:
         features |= {"optimizers", "clipping"} if clipping else {"optimizers"}
-    return Plan(header, table, items, shares, places, crew, between, marker(features)), position
+    uses, between = marker(features), None
+    if uses is not None and update:
+        between = regions(operations, first=first, clipping=clipping)
+    return Plan(header, table, items, shares, places, crew, between, uses), position
 
 
 def loss_features(header: Array) -> set[str]:
     """Of ``layout.FEATURES``, those that the loss needs."""
-    features = {layout.LOSS_FEATURES.get(int(header[LOSS])), "soft_targets" if header[SOFT_TARGETS] else None}
-    return {name for name in features if name is not None}
+    found = {
+        layout.LOSS_FEATURES.get(int(header[LOSS])): True,
+        "soft_targets": header[SOFT_TARGETS],
+        "blocks": header[N_BLOCKS],
+    }
+    return {name for name, needed in found.items() if name is not None and needed}
 
 
 def _places_of_squares(table: Array, start: int) -> int:

@@ -3,7 +3,8 @@
 Prints, as one line of JSON, what the process ran on and for each case the digest under each schedule. With a number
 among the arguments the kernels are written for vectors of that many bits, whatever the CPU has: LLVM then splits them.
 With ``threaded`` the threaded entries run too, beside the serial ones on plans for as many threads: both are compiled
-from one body, and each takes as long to compile.
+from one body, and each takes as long to compile. For the same reason ``-float64``, ``-sparse`` and ``-everything``
+leave out the cases of that name.
 """
 
 import dataclasses
@@ -22,7 +23,8 @@ if __name__ == "__main__" and any(word.isdigit() for word in sys.argv[1:]):
     assert "fastbp.kernels.cpu.simd" not in sys.modules, "too late: kernels have been written for another width"
     _jit.VECTOR_BITS = next(int(word) for word in sys.argv[1:] if word.isdigit())
 
-from _kernels import DTYPES, Net
+from _kernels import DTYPES as BOTH
+from _kernels import Net
 from _loss_batches import MODULES, Batch
 
 from fastbp.backends import Network, get_backend
@@ -60,6 +62,8 @@ OPTIMIZERS = {
 # entry, threads, owners; a forked child runs the serial entry on a plan for several threads
 THREADED = "threaded" in sys.argv[1:]
 COUNTS = (1, 2, 3, 4)
+LEFT_OUT = {word[1:] for word in sys.argv[1:] if word.startswith("-")}
+DTYPES = [dtype for dtype in BOTH if np.dtype(dtype).name not in LEFT_OUT]
 ENTRIES = ("serial", "threaded") if THREADED else ("serial",)
 SCHEDULES = [(entry, n_threads, owners) for entry in ENTRIES for n_threads in COUNTS for owners in (False, True)]
 
@@ -196,26 +200,28 @@ def main():
             continue
         case = " | ".join((np.dtype(dtype).name, *hidden[:1], loss, optimizer))
         cases[case] = by_schedule(dtype, hidden, loss, optimizer)
-    cases["float32 | everything"] = {
-        f"{entry}, {n_threads} threads": everything(entry, n_threads) for entry in ENTRIES for n_threads in COUNTS
-    }
+    if "everything" not in LEFT_OUT:
+        cases["float32 | everything"] = {
+            f"{entry}, {n_threads} threads": everything(entry, n_threads) for entry in ENTRIES for n_threads in COUNTS
+        }
     arguments = np.float32, ("relu", "relu"), "softmax_cross_entropy", "adam, scikit-learn"
-    cases["float32 | sparse"] = {
-        "sparse": trained("serial", 3, False, *arguments, density=0.2),
-        "dense": trained("serial", 1, False, *arguments, density=0.2, dense=True),
-    }
-    cases["float32 | sparse in shards"] = {
-        "sparse": trained("serial", 3, False, *arguments, density=0.2, shard=12),
-        "dense": trained("serial", 2, False, *arguments, density=0.2, dense=True, shard=12),
-    }
+    for name, shard in (("sparse", 0), ("sparse in shards", 12)):
+        if "sparse" not in LEFT_OUT:
+            cases[f"float32 | {name}"] = {
+                "sparse": trained("serial", 3, False, *arguments, density=0.2, shard=shard),
+                "dense": trained("serial", 2, False, *arguments, density=0.2, dense=True, shard=shard),
+            }
     for dtype, optimizer, batch in itertools.product(DTYPES, (Adam(), SGD(momentum=0.9)), (100, LARGE)):
         counts = (1, 2) if THREADED else (1,)  # a session on two threads takes the threaded entry
         runs = {n_threads: by_backend(n_threads, dtype, optimizer, batch) for n_threads in counts}
         backend[f"{np.dtype(dtype).name} | {type(optimizer).__name__} | {batch}"] = runs
     config = fastbp.show_config()
     config |= {"pool": numba.config.NUMBA_NUM_THREADS, "threading_layer": threading_layer()}
-    parts = [part(dtype) for part in (of_blocks, of_rectifiers) for dtype in DTYPES]
-    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": [*parts, of_other_losses()]}))
+    parts = {}
+    for part, dtype in itertools.product((of_blocks, of_rectifiers), DTYPES):
+        parts[f"{np.dtype(dtype).name} | {part.__name__}"] = part(dtype)
+    parts["float32 | of_other_losses"] = of_other_losses()
+    print(json.dumps({"config": config, "cases": cases, "backend": backend, "parts": parts}))
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def training(dtype, at_end):
         )  # fmt: skip
         buffers = layout.Buffers(*(guarded(array, at_end) for array in net.buffers))
         X = guarded_rows(net.X, at_end)
-        targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets[:3]))
+        targets = layout.Targets(*(read_only(guarded(array, at_end)) for array in net.targets))
         order = read_only(guarded(net.order, at_end))
         rates, step_losses = guarded(np.full(3, 0.01), at_end), guarded(np.zeros(3), at_end)
         padded = read_only(guarded(layout.with_next(net.order), at_end))

@@ -85,7 +85,7 @@ class Net:
     ):  # fmt: skip
         rng = np.random.default_rng(seed)
         self.widths, self.dtype, self.batch, self.lanes = widths, np.dtype(dtype), batch, lanes(dtype)
-        codes["loss"] = layout.LOSSES[loss]
+        codes |= {"loss": layout.LOSSES[loss], "n_blocks": len(blocks)}
         self.plan, work_size = planning.plan(
             widths, activations, dtype=dtype, lanes=self.lanes, batch=batch, n_threads=n_threads, owners=owners,
             density=density, gathered=gathered, shard=shard, **codes,
@@ -102,7 +102,7 @@ class Net:
             arrays += [rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in), 0.1 * rng.normal(size=fan_out)]
         self.pack([array.astype(dtype) for array in arrays])
         labels, values = np.zeros(0, np.intp), np.zeros(0, dtype)
-        ends = read_only(np.cumsum([0, *blocks], dtype=np.intp)) if blocks else None
+        ends = np.cumsum([0, *blocks], dtype=np.intp) if blocks else np.zeros(0, np.intp)
         if blocks:
             labels = rng.integers(0, blocks, (n_rows, len(blocks))).astype(np.intp).reshape(-1)
         elif loss == "softmax_cross_entropy":
@@ -113,9 +113,7 @@ class Net:
             values = rng.poisson(2.0, n_rows * widths[-1]).astype(dtype)
         else:
             values = rng.normal(size=n_rows * widths[-1]).astype(dtype)
-        coefficients = None
-        if self.plan.header[layout.LOSS] in layout.LOSS_FEATURES:  # those of the losses that have none, or one
-            coefficients = read_only(np.full(1 if loss == "huber" else 0, 0.7, dtype))
+        coefficients = np.full(1 if loss == "huber" else 0, 0.7, dtype)
         X, weights = rng.normal(size=n_rows * widths[0]).astype(dtype), np.zeros(0, dtype)
         if weighted:
             weights = rng.uniform(0.5, 2, n_rows).astype(dtype)
@@ -123,7 +121,7 @@ class Net:
         if density is not None:
             X[rng.uniform(size=X.size) >= density] = 0
             self.X = compressed(X.reshape(n_rows, -1), self.plan)
-        self.targets = layout.Targets(*(read_only(array) for array in (labels, values, weights)), ends, coefficients)
+        self.targets = layout.Targets(*map(read_only, (labels, values, weights, ends, coefficients)))
         self.order = read_only(rng.permutation(n_rows).astype(np.intp))
         self.hyper = np.zeros(layout.HYPER_SIZE)
         self.hyper[: len(hyper)] = hyper

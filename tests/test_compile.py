@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numba
 import pytest
-from _processes import ROOT, command, kernels_alone, succeed
+from _processes import command, kernels_alone, succeed
 from numba.core import event
 
 import fastbp.kernels.cpu
@@ -57,20 +57,17 @@ def test_every_dispatcher_has_the_options():
         assert options.get("parallel") is (_jit.PARALLEL if name.endswith("threaded") else None), name
 
 
-IR = """
+# Compiling ahead into an empty folder, and what came of it: Numba keeps no text of code that it loads
+AHEAD = """
 import sys
-import numpy as np
-from _kernels import Net
+from fastbp import warmup
 from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross_entropy
 from fastbp.kernels.cpu.output_losses import output_cross_entropy, output_poisson
 from fastbp.kernels.cpu.robust_losses import row_sum
 from fastbp.kernels.cpu.soft_targets import weighted_targets, soft_sigmoid_cross_entropy
 from fastbp.kernels.cpu.rectifiers import rectifier_backward, rectifier_forward, rectifier_forward_slope
 from fastbp.kernels.cpu.training import train_steps
-from fastbp.kernels.layout import with_next
-net = Net((5, 4, 3), ("relu", "softmax"), np.float32, batch=4, n_rows=8, loss="softmax_cross_entropy")
-order = with_next(net.order)
-train_steps.serial(np.zeros(2), net.plan, net.buffers, net.X, net.targets, order, np.zeros(2), net.hyper, 0)
+assert warmup.main(["float32"]) == 0
 (text,) = train_steps.serial.inspect_llvm().values()
 open(sys.argv[1], "w").write(text)
 assert softmax_cross_entropy._part.signatures and not block_softmax_cross_entropy._part.signatures
@@ -81,16 +78,46 @@ for other in (rectifier_backward, rectifier_forward, rectifier_forward_slope):
 """
 
 
-def test_no_float_instruction_of_a_step_has_a_banned_flag(tmp_path):
-    # Numba keeps no text of code that it loads: compiled anew
-    succeed("-c", IR, tmp_path / "ir", path=[ROOT / "tests"], NUMBA_CACHE_DIR=tmp_path / "cache")
-    text = (tmp_path / "ir").read_text()
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory):
+    """Folder with the cache and the text of a training step, and the process that has compiled ahead."""
+    folder = tmp_path_factory.mktemp("ahead")
+    return folder, succeed("-c", AHEAD, folder / "ir", NUMBA_CACHE_DIR=folder)
+
+
+def test_no_float_instruction_of_a_step_has_a_banned_flag(ahead):
+    text = (ahead[0] / "ir").read_text()
     lines = instructions(text)
     assert not [line for line in lines if BANNED.search(line)]
     assert not re.search(r'"(unsafe-fp-math|no-nans-fp-math|no-infs-fp-math)"="true"', text)
     flags = [match.group(2).split()[0] for line in lines if (match := FLOAT_OPERATION.search(line))]
     assert len(flags) > 300
     assert flags.count("nsz") > 200  # the rest is written by hand in simd.py
+
+
+def test_warmup_leaves_nothing_to_compile(ahead):
+    """After it, training, prediction and validation of a fresh process write no file and say nothing."""
+    cache, done = ahead
+    assert "fastbp: compiling" in done.stderr and done.stderr.count("\n") == 1
+    assert "float32: " in done.stdout and "float64: " not in done.stdout
+    files = sorted(cache.rglob("*.bin"))
+    assert len(files) == 9  # three entries, each with threads and without; apply_gradients, layer_rows and shuffle
+    code = (
+        "import numpy as np, fastbp\n"
+        "X = np.random.default_rng(0).normal(size=(3000, 30)).astype('float32')\n"
+        "for loss, y in (('softmax_cross_entropy', (X[:, 0] > 0).astype(int)), ('mean_squared_error', X[:, :2])):\n"
+        "    model = fastbp.Sequential([fastbp.Dense(200, 'relu'), fastbp.Dense(2)], n_features=30, random_state=0)\n"
+        "    for rows, batch_size in ((20, 3), (3000, 256)):\n"
+        "        trainer = fastbp.Trainer(model, loss=loss, verify=rows == 20)\n"
+        "        trainer.fit(X[:rows], y[:rows], batch_size=batch_size, validation_data=(X, y))\n"
+        "        model.predict(X), model.predict(X[:2]), trainer.loss_and_gradients(X, y)\n"
+        "fastbp.MLPClassifier((50,), max_iter=30, tol=1).fit(X, X[:, 0] > 0).predict_proba(X)\n"
+    )
+    for arguments in (("-c", code), ("-m", "fastbp.warmup", "float32")):
+        done = succeed(*arguments, NUMBA_CACHE_DIR=cache)
+        assert done.stderr == ""
+        assert sorted(cache.rglob("*.bin")) == files
+    assert "float32: " in done.stdout
 
 
 def test_banned_flags_are_seen():

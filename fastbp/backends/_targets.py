@@ -31,7 +31,7 @@ def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, Any]:
         shares = loss.name == "softmax_cross_entropy" and y.dtype != np.intp
         # class weights of labels alone are weights of samples
         soft = loss.label_smoothing > 0 or shares or (loss.class_weight is not None and not _of_labels(loss, y))
-    return {"loss": code, "loss_convention": convention, "soft_targets": int(soft)}
+    return {"loss": code, "loss_convention": convention, "soft_targets": int(soft), "n_blocks": len(loss.blocks)}
 
 
 def as_targets(
@@ -48,11 +48,11 @@ def as_targets(
         values = np.ones(len(labels), real) if sample_weight is None else np.asarray(sample_weight, real)
     parts = row_weights(loss, y, sample_weight)
     weights = np.zeros(0, real) if parts is None else np.asarray(parts, real)
-    ends = read_only(np.cumsum([0, *loss.blocks], dtype=np.intp)) if loss.blocks else None
-    numbers = None
+    ends = np.cumsum([0, *loss.blocks], dtype=np.intp) if loss.blocks else np.zeros(0, np.intp)
+    numbers = np.zeros(0, real)
     if codes["soft_targets"] or codes["loss"] in layout.LOSS_FEATURES:
-        numbers = read_only(coefficients(loss, n_outputs).astype(real))
-    return layout.Targets(read_only(labels), read_only(values), read_only(weights), ends, numbers)
+        numbers = coefficients(loss, n_outputs).astype(real)
+    return layout.Targets(*(read_only(array) for array in (labels, values, weights, ends, numbers)))
 
 
 def row_weights(loss: Loss, y: Array, sample_weight: Array | None) -> Array | None:

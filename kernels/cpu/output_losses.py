@@ -16,7 +16,7 @@ from fastbp.kernels.cpu.activations import log
 from fastbp.kernels.cpu.losses import squared_error
 from fastbp.kernels.cpu.robust_losses import robust_loss, row_sum
 from fastbp.kernels.cpu.simd import window
-from fastbp.kernels.layout import OUTPUT_POISSON
+from fastbp.kernels.layout import LOG_COSH, MEAN_ABSOLUTE_ERROR, OUTPUT_CROSS_ENTROPY, OUTPUT_POISSON
 
 
 @by_dtype
@@ -100,22 +100,33 @@ def _squared(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, con
     squared_error(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention)
 
 
-def _robust(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
-    numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
-    robust_loss(row_loss, dA, A, ld, values, numbers, index, weights, scale, m, n, code)
-
-
 def _unlinked(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
     numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
     if code == OUTPUT_POISSON:
         output_poisson(row_loss, dA, A, ld, values, index, weights, scale, m, n)
-    else:
+    elif code == OUTPUT_CROSS_ENTROPY:
         output_cross_entropy(row_loss, dA, A, ld, values, numbers, index, weights, scale, m, n)
+    else:
+        squared_error(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention)
+
+
+@by_type_inlined
+def _not_robust(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
+    """The losses here, where the network needs one, and squared errors."""
+    return _unlinked if uses(plan, "output_losses") else _squared
+
+
+def _robust(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
+    numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
+    if MEAN_ABSOLUTE_ERROR <= code and code <= LOG_COSH:
+        robust_loss(row_loss, dA, A, ld, values, numbers, index, weights, scale, m, n, code)
+    else:
+        _not_robust(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets)
 
 
 @by_type_inlined
 def output_loss(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
-    """The loss that ``code`` names, of the kind that the network needs: squared errors, robust losses, those here."""
+    """The loss that ``code`` names, of the kinds that the network needs: squared errors, robust losses, those here."""
     if uses(plan, "robust_losses"):
         return _robust
     return _unlinked if uses(plan, "output_losses") else _squared

@@ -6,7 +6,6 @@ gradient first stand other numbers, for sums in one order, so that all loops ove
 """
 
 import numpy as np
-from numba import types
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, uses
 from fastbp.kernels.cpu.activations import exp, exponentials, log, logistic, softmax_shift
@@ -19,7 +18,7 @@ from fastbp.kernels.cpu.losses import (
 )
 from fastbp.kernels.cpu.robust_losses import row_sum
 from fastbp.kernels.cpu.simd import window
-from fastbp.kernels.layout import GROUP, SCIKIT_LEARN
+from fastbp.kernels.layout import GROUP, N_BLOCKS, SCIKIT_LEARN, SOFT_TARGETS
 
 
 @kernel
@@ -238,28 +237,46 @@ def _label(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, con
 
 
 def _label_for_each_block(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
-    ends = window(targets.blocks, 0, targets.blocks.shape[0])
-    block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, ends, index, weights, scale, m, convention)
+    if plan.header[N_BLOCKS] == 0:
+        softmax_cross_entropy(row_loss, dZ, Z, ld, labels, index, weights, scale, m, n, convention)
+    else:
+        ends = window(targets.blocks, 0, targets.blocks.shape[0])
+        block_softmax_cross_entropy(row_loss, dZ, Z, ld, labels, ends, index, weights, scale, m, convention)
+
+
+@by_type_inlined
+def _of_labels(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
+    """Of one label a row, or of one for each block."""
+    return _label_for_each_block if uses(plan, "blocks") else _label
 
 
 def _soft(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
-    numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
-    soft_cross_entropy(row_loss, dZ, Z, ld, labels, values, numbers, index, weights, scale, m, n, convention)
+    if plan.header[SOFT_TARGETS] == 0:
+        _of_labels(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets)
+    else:
+        numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
+        soft_cross_entropy(row_loss, dZ, Z, ld, labels, values, numbers, index, weights, scale, m, n, convention)
 
 
 def _soft_blocks(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
     numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
     ends = window(targets.blocks, 0, targets.blocks.shape[0])
-    block_soft_cross_entropy(row_loss, dZ, Z, ld, labels, values, ends, numbers, index, weights, scale, m, convention)
+    if plan.header[SOFT_TARGETS] == 0:
+        _of_labels(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets)
+    elif plan.header[N_BLOCKS] == 0:
+        soft_cross_entropy(row_loss, dZ, Z, ld, labels, values, numbers, index, weights, scale, m, n, convention)
+    else:
+        block_soft_cross_entropy(
+            row_loss, dZ, Z, ld, labels, values, ends, numbers, index, weights, scale, m, convention
+        )
 
 
 @by_type_inlined
 def softmax_loss(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
     """The softmax cross-entropy for what the targets are: labels or soft targets, of one block or of several."""
-    whole = isinstance(targets.types[targets.fields.index("blocks")], types.NoneType)
     if uses(plan, "soft_targets"):
-        return _soft if whole else _soft_blocks
-    return _label if whole else _label_for_each_block
+        return _soft_blocks if uses(plan, "blocks") else _soft
+    return _label_for_each_block if uses(plan, "blocks") else _label
 
 
 def _plain_sigmoid(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention, plan, targets):
@@ -267,6 +284,9 @@ def _plain_sigmoid(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, con
 
 
 def _soft_sigmoid(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention, plan, targets):
+    if plan.header[SOFT_TARGETS] == 0:
+        sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention)
+        return
     numbers = window(targets.coefficients, 0, targets.coefficients.shape[0])
     soft_sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, numbers, index, weights, scale, m, n, convention)
 

@@ -9,7 +9,8 @@ def rows(Z, ld, m, n):
     """View (m, n) of a 1-D array whose row i starts at Z[i ld]."""
     if m > 0 and (m - 1) * ld + n > Z.size:
         raise IndexError(f"{m} rows of {n} elements, {ld} apart, in an array of {Z.size}")
-    return np.lib.stride_tricks.as_strided(Z, (m, n), (ld * Z.itemsize, Z.itemsize))
+    # what as_strided gives, in a quarter of its time: a fifth of a small step went there
+    return np.ndarray((m, n), Z.dtype, Z, strides=(ld * Z.itemsize, Z.itemsize))
 
 
 def gathered(A, lda, index, n):

@@ -5,7 +5,14 @@ Logarithms are of p clipped from below, and the derivative of what is clipped is
 
 import numpy as np
 
-from fastbp.kernels.layout import GROUP, OUTPUT_POISSON, padded
+from fastbp.kernels.layout import (
+    GROUP,
+    LOG_COSH,
+    MEAN_ABSOLUTE_ERROR,
+    OUTPUT_CROSS_ENTROPY,
+    OUTPUT_POISSON,
+    padded,
+)
 from fastbp.kernels.reference._views import gathered, rows
 from fastbp.kernels.reference.activations import log
 from fastbp.kernels.reference.losses import _sample_weights, squared_error
@@ -51,14 +58,13 @@ def output_poisson(row_loss, dA, A, ld, values, index, weights, scale, m, n):
 
 
 def output_loss(row_loss, dA, A, ld, values, index, weights, scale, m, n, code, convention, plan, targets):
-    """The loss that ``code`` names, of the kind that the network needs."""
-    used = () if plan.uses is None else plan.uses.dtype.names
+    """The loss that ``code`` names."""
     out, rest = (row_loss, dA, A, ld, values), (index, weights, scale, m, n)
-    if "robust_losses" in used:
+    if MEAN_ABSOLUTE_ERROR <= code <= LOG_COSH:
         robust_loss(*out, targets.coefficients, *rest, code)
-    elif "output_losses" not in used:
-        squared_error(*out, *rest, code, convention)
     elif code == OUTPUT_POISSON:
         output_poisson(*out, *rest)
-    else:
+    elif code == OUTPUT_CROSS_ENTROPY:
         output_cross_entropy(*out, targets.coefficients, *rest)
+    else:
+        squared_error(*out, *rest, code, convention)

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from fastbp.kernels.layout import GROUP, SCIKIT_LEARN, padded
+from fastbp.kernels.layout import GROUP, N_BLOCKS, SCIKIT_LEARN, SOFT_TARGETS, padded
 from fastbp.kernels.reference._views import gathered, rows
 from fastbp.kernels.reference.activations import exponentials, logistic, softmax_shift
 from fastbp.kernels.reference.losses import (
@@ -116,19 +116,15 @@ def soft_sigmoid_cross_entropy(row_loss, dZ, Z, ld, values, coefficients, index,
 # Which of them a network needs
 
 
-def _uses_soft_targets(plan):
-    return plan.uses is not None and "soft_targets" in plan.uses.dtype.names
-
-
 def softmax_loss(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, n, convention, plan, targets):
     """The softmax cross-entropy for what the targets are: labels or soft targets, of one block or of several."""
     blocks, numbers = targets.blocks, targets.coefficients
     out, rest = (row_loss, dZ, Z, ld, labels), (index, weights, scale, m)
-    if _uses_soft_targets(plan) and blocks is None:
+    if plan.header[SOFT_TARGETS] and not plan.header[N_BLOCKS]:
         soft_cross_entropy(*out, values, numbers, *rest, n, convention)
-    elif _uses_soft_targets(plan):
+    elif plan.header[SOFT_TARGETS]:
         block_soft_cross_entropy(*out, values, blocks, numbers, *rest, convention)
-    elif blocks is None:
+    elif not plan.header[N_BLOCKS]:
         softmax_cross_entropy(*out, *rest, n, convention)
     else:
         block_softmax_cross_entropy(*out, blocks, *rest, convention)
@@ -137,7 +133,7 @@ def softmax_loss(row_loss, dZ, Z, ld, labels, values, index, weights, scale, m, 
 def sigmoid_loss(row_loss, dZ, Z, ld, values, index, weights, scale, m, n, convention, plan, targets):
     """The sigmoid cross-entropy, with label smoothing and class weights where the network needs them."""
     out, rest = (row_loss, dZ, Z, ld, values), (index, weights, scale, m, n, convention)
-    if _uses_soft_targets(plan):
+    if plan.header[SOFT_TARGETS]:
         soft_sigmoid_cross_entropy(*out, targets.coefficients, *rest)
     else:
         sigmoid_cross_entropy(*out, *rest)
