@@ -43,8 +43,11 @@ def planned(widths, operations, **options):
 
 
 def test_most_networks_have_two_regions():
-    assert regions(chain(3), first=0, clipping=False) is None
-    assert regions([Operation(LAYER_NORM, -1), Operation(DENSE, 0)], first=-1, clipping=False) is None
+    table = [(UPDATE, 0, 0, 0, 0, 0), (ROWS, 0, 3, 1, 2, 0)]
+    np.testing.assert_array_equal(regions(chain(3), first=0, clipping=False), table)
+    network = [Operation(LAYER_NORM, -1), Operation(DENSE, 0)]
+    table = [(UPDATE, 0, 0, 0, 0, 0), (ROWS, -1, 2, 1, 1, 0)]
+    np.testing.assert_array_equal(regions(network, first=-1, clipping=False), table)
 
 
 def test_a_batch_norm_cuts_the_rows_in_two():
