@@ -13,13 +13,58 @@ import numpy as np
 from fastbp.kernels.cpu._jit import kernel
 from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
 from fastbp.kernels.cpu.simd import fma, window
-from fastbp.kernels.layout import GROUP
+from fastbp.kernels.layout import GROUP, block_count
+
+blocks_of = kernel(block_count)
 
 
 @kernel
-def column_statistics(mean, inverse_deviation, running_mean, running_variance, X, ldx, m, n, epsilon, momentum):
-    """mean and 1 / sqrt(variance + epsilon) of n columns over m rows, and the running statistics of a prediction.
+def block_start(k, n_rows):
+    """First row of block k of a batch, and for the number of blocks ``n_rows``: whole micro-kernels of height 4."""
+    return min((n_rows + 3) // 4 * k // blocks_of(n_rows) * 4, n_rows)
 
+
+@kernel
+def block_statistics(mean, squares, X, ldx, m, n):
+    """mean of n columns over m rows, and the sum of the squares of their differences from it.
+
+    In two passes, the second of which corrects the first: Chan, Golub, LeVeque, "Algorithms for computing the sample
+    variance", 1983.
+
+    Parameters
+    ----------
+    mean, squares : 1-D array of real, at least n
+        Overwritten.
+    X : 1-D array of real
+    ldx, m, n : int
+    """
+    real = X.dtype.type
+    zero, share = real(0), real(1.0 / m)
+    mean, squares = window(mean, 0, n), window(squares, 0, n)
+    for q in range(n):
+        mean[q] = zero
+        squares[q] = zero
+    for i in range(m):
+        x = window(X, i * ldx, n)
+        for q in range(n):
+            mean[q] = mean[q] + x[q]
+    for q in range(n):
+        mean[q] = mean[q] * share
+    for i in range(m):
+        x = window(X, i * ldx, n)
+        for q in range(n):
+            difference = x[q] - mean[q]
+            squares[q] = fma(difference, difference, squares[q])
+
+
+@kernel
+def batch_statistics(
+    mean, inverse_deviation, running_mean, running_variance, means, squares, ldb, n_rows, n, epsilon, momentum
+):
+    """mean and 1 / sqrt(variance + epsilon) of a batch from its blocks', and the running statistics of a prediction.
+
+    variance = sum over blocks of squares + rows (mean - mean of all)^2, over n_rows (Chan, Golub, LeVeque, "Updating
+    formulae and a pairwise algorithm for computing sample variances", 1979): no difference of large numbers.
     running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it.
 
     Parameters
@@ -28,46 +73,52 @@ def column_statistics(mean, inverse_deviation, running_mean, running_variance, X
         Overwritten.
     running_mean, running_variance : 1-D array of real, at least n
         Updated; left as they are where ``momentum`` is 0 or there is one row.
-    X : 1-D array of real
-    ldx, m, n : int
+    means, squares : 1-D array of real
+        From :func:`block_statistics`; those of block k at k ldb.
+    ldb : int
+    n_rows, n : int
+        Rows of the batch, and columns.
     epsilon, momentum : float
     """
-    real = X.dtype.type
-    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / m)
+    real, count = means.dtype.type, blocks_of(n_rows)
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / n_rows)
     average, variance = window(mean, 0, n), window(inverse_deviation, 0, n)
     for q in range(n):
         average[q] = zero
         variance[q] = zero
-    for i in range(m):
-        x = window(X, i * ldx, n)
+    for k in range(count):
+        rows, part = real(block_start(k + 1, n_rows) - block_start(k, n_rows)), window(means, k * ldb, n)
         for q in range(n):
-            average[q] = average[q] + x[q]
+            average[q] = fma(rows, part[q], average[q])
     for q in range(n):
         average[q] = average[q] * share
-    for i in range(m):
-        x = window(X, i * ldx, n)
+    for k in range(count):
+        rows, part = real(block_start(k + 1, n_rows) - block_start(k, n_rows)), window(means, k * ldb, n)
+        within = window(squares, k * ldb, n)
         for q in range(n):
-            difference = x[q] - average[q]
-            variance[q] = fma(difference, difference, variance[q])
-    if momentum > 0.0 and m > 1:
-        part, unbiased = real(momentum), real(1.0 / (m - 1))
+            difference = part[q] - average[q]
+            variance[q] = fma(rows * difference, difference, variance[q] + within[q])
+    if momentum > 0.0 and n_rows > 1:
+        moved, unbiased = real(momentum), real(1.0 / (n_rows - 1))
         first, second = window(running_mean, 0, n), window(running_variance, 0, n)
         for q in range(n):
-            first[q] = fma(part, average[q] - first[q], first[q])
-            second[q] = fma(part, variance[q] * unbiased - second[q], second[q])
+            first[q] = fma(moved, average[q] - first[q], first[q])
+            second[q] = fma(moved, variance[q] * unbiased - second[q], second[q])
     for q in range(n):
         variance[q] = one / np.sqrt(fma(variance[q], share, epsilon))
 
 
 @kernel
-def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, n):
-    """Y = gamma x^ + beta with the batch's statistics.
+def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, floor, m, n):
+    """Y = gamma x^ + beta with the batch's statistics, or ``floor`` where that is less. NaN stays NaN.
 
     Parameters
     ----------
     Y, X : 1-D array of real
     ldy, ldx : int
     mean, inverse_deviation, gamma, beta : 1-D array of real, at least n
+    floor : real
+        0 for a relu, -inf for none.
     m, n : int
     """
     mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
@@ -75,7 +126,8 @@ def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, 
     for i in range(m):
         y, x = window(Y, i * ldy, n), window(X, i * ldx, n)
         for q in range(n):
-            y[q] = fma((x[q] - mean[q]) * inverse_deviation[q], gamma[q], beta[q])
+            value = fma((x[q] - mean[q]) * inverse_deviation[q], gamma[q], beta[q])
+            y[q] = floor if value < floor else value
 
 
 @kernel
@@ -95,12 +147,12 @@ def batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsi
 
 
 @kernel
-def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
-    """dbeta = sum of dY and dgamma = sum of dY x^ over m rows, for n columns, and both divided by m.
+def block_sums(d_beta, d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
+    """dbeta = sum of dY and dgamma = sum of dY x^ over m rows, for n columns.
 
     Parameters
     ----------
-    d_beta, d_gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+    d_beta, d_gamma : 1-D array of real, at least n
         Overwritten.
     D, X : 1-D array of real
         dY, and the batch norm's input.
@@ -108,8 +160,7 @@ def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, 
     mean, inverse_deviation : 1-D array of real, at least n
     m, n : int
     """
-    real = D.dtype.type
-    zero, share = real(0), real(1.0 / m)
+    zero = D.dtype.type(0)
     beta, gamma = window(d_beta, 0, n), window(d_gamma, 0, n)
     mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
     for q in range(n):
@@ -120,10 +171,29 @@ def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, 
         for q in range(n):
             beta[q] = beta[q] + d[q]
             gamma[q] = fma(d[q], (x[q] - mean[q]) * inverse_deviation[q], gamma[q])
-    mean_beta, mean_gamma = window(mean_d_beta, 0, n), window(mean_d_gamma, 0, n)
+
+
+@kernel
+def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
+    """total[j] = factor times the sum of parts[k ldb + j] over the blocks, in their order, for n columns.
+
+    Parameters
+    ----------
+    total : 1-D array of real, at least n
+        Overwritten.
+    parts : 1-D array of real
+    ldb, n_blocks, n : int
+    factor : float
+    """
+    total, factor, first = window(total, 0, n), total.dtype.type(factor), window(parts, 0, n)
     for q in range(n):
-        mean_beta[q] = beta[q] * share
-        mean_gamma[q] = gamma[q] * share
+        total[q] = first[q]
+    for k in range(1, n_blocks):
+        part = window(parts, k * ldb, n)
+        for q in range(n):
+            total[q] = total[q] + part[q]
+    for q in range(n):
+        total[q] = total[q] * factor
 
 
 @kernel
@@ -132,7 +202,7 @@ def batch_norm_backward(
 ):
     """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^), or dX += that where ``adds``.
 
-    The means are over the batch, from :func:`batch_norm_sums`.
+    The means are over the batch, from :func:`block_sums` and :func:`sum_of_blocks`.
 
     Parameters
     ----------
