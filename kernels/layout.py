@@ -61,10 +61,10 @@ ADDS_TO_INPUT, ADDS_TO_SOURCE, INPUT_ASKS, SOURCE_ASKS = 1, 2, 4, 8
 WHAT, FIRST, LAST, WITH_LOSS, TOP, BOTTOM = range(6)
 UPDATE, ROWS, GRADIENTS = range(3)
 
-# Arrays of one batch norm at STATS, each as long as a padded row: four for each share of the rows, which nobody else
-# reads or writes, and then four for each block of rows, which one share writes and all read
-MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = range(5)
-BLOCK_MEAN, BLOCK_SQUARES, BLOCK_D_BETA, BLOCK_D_GAMMA = range(4)
+# Arrays of one batch norm at STATS, each as long as a padded row, N_STATS to a place: a place for each share of the
+# rows, which nobody else reads or writes, and then one for each block of rows, which one share writes and all read
+MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA = range(4)
+BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES, BLOCK_D_BETA, BLOCK_D_GAMMA, N_STATS = range(6)
 # Rows of a block, about, and how many blocks a large batch has
 BLOCK_ROWS, MOST_BLOCKS = 16, 64
 

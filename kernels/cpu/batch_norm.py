@@ -31,8 +31,9 @@ from fastbp.kernels.layout import (
     BIAS,
     BLOCK_D_BETA,
     BLOCK_D_GAMMA,
-    BLOCK_MEAN,
+    BLOCK_OFFSET,
     BLOCK_SQUARES,
+    BLOCK_START,
     COLUMN,
     CONSTANT,
     CONSTANT_2,
@@ -90,14 +91,16 @@ def block_values(which, k, layer, plan, buffers):
 
 
 @kernel.inlined
-def leave_statistics(layer, slot, first, last, column, count, n_rows, plan, buffers):
-    """What blocks first .. last add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers):
+    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
-    for k in range(first, last):
+    for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
-        means = window(block_values(BLOCK_MEAN, k, layer, plan, buffers), column, count)
+        first = window(block_values(BLOCK_START, k, layer, plan, buffers), column, count)
+        offset = window(block_values(BLOCK_OFFSET, k, layer, plan, buffers), column, count)
         squares = window(block_values(BLOCK_SQUARES, k, layer, plan, buffers), column, count)
-        block_statistics(means, squares, window(buffers.work, start + lo * ldx + column, 0), ldx, hi - lo, count)
+        X = window(buffers.work, start + lo * ldx + column, 0)
+        block_statistics(first, offset, squares, X, ldx, hi - lo, count)
 
 
 @kernel.inlined
@@ -113,9 +116,9 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     moves = t == 0 and plan.header[OPTIMIZER] != GRADIENT
     batch_statistics(
         mean, deviation, running_statistic(0, layer, plan, buffers), running_statistic(1, layer, plan, buffers),
-        block_values(BLOCK_MEAN, 0, layer, plan, buffers), block_values(BLOCK_SQUARES, 0, layer, plan, buffers),
-        N_STATS * padded_width(layer, plan), n_rows, n, float_from_bits(row[CONSTANT]),
-        float_from_bits(row[CONSTANT_2]) if moves else 0.0,
+        block_values(BLOCK_START, 0, layer, plan, buffers), block_values(BLOCK_OFFSET, 0, layer, plan, buffers),
+        block_values(BLOCK_SQUARES, 0, layer, plan, buffers), N_STATS * padded_width(layer, plan), n_rows, n,
+        float_from_bits(row[CONSTANT]), float_from_bits(row[CONSTANT_2]) if moves else 0.0,
     )  # fmt: skip
     (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
     X = window(buffers.work, start + lo * ldx, (hi - lo) * ldx)
@@ -130,13 +133,13 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
 
 
 @kernel.inlined
-def leave_sums(t, layer, slot, first, last, n_rows, plan, buffers):
-    """What blocks first .. last, of share t, add to the sums of a batch norm's deltas."""
+def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
+    """What blocks block .. end, of share t, add to the sums of a batch norm's deltas."""
     row, work, n = plan.table[layer], buffers.work, plan.table[layer, FAN_OUT]
     (start, ldx), ldd = output_place(row[INPUT], slot, plan), row[OUT_LD]
     mean = statistic(MEAN, t, layer, plan, buffers)
     deviation = statistic(INVERSE_DEVIATION, t, layer, plan, buffers)
-    for k in range(first, last):
+    for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         beta = block_values(BLOCK_D_BETA, k, layer, plan, buffers)
         gamma = block_values(BLOCK_D_GAMMA, k, layer, plan, buffers)

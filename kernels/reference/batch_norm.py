@@ -13,8 +13,9 @@ from fastbp.kernels.layout import (
     BIAS,
     BLOCK_D_BETA,
     BLOCK_D_GAMMA,
-    BLOCK_MEAN,
+    BLOCK_OFFSET,
     BLOCK_SQUARES,
+    BLOCK_START,
     COLUMN,
     CONSTANT,
     CONSTANT_2,
@@ -78,14 +79,14 @@ def block_values(which, k, layer, plan, buffers):
 # Forward
 
 
-def leave_statistics(layer, slot, first, last, column, count, n_rows, plan, buffers):
-    """What blocks first .. last add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers):
+    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
-    for k in range(first, last):
+    which = BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES
+    for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
-        means, squares = (block_values(which, k, layer, plan, buffers) for which in (BLOCK_MEAN, BLOCK_SQUARES))
-        X = buffers.work[start + lo * ldx + column :]
-        block_statistics(means[column:], squares[column:], X, ldx, hi - lo, count)
+        places = [block_values(one, k, layer, plan, buffers)[column:] for one in which]
+        block_statistics(*places, buffers.work[start + lo * ldx + column :], ldx, hi - lo, count)
 
 
 def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
@@ -96,7 +97,7 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     row, n = plan.table[layer], plan.table[layer, FAN_OUT]
     places = [statistic(which, t, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION)]
     running = [running_statistic(which, layer, plan, buffers) for which in (0, 1)]
-    parts = [block_values(which, 0, layer, plan, buffers) for which in (BLOCK_MEAN, BLOCK_SQUARES)]
+    parts = [block_values(which, 0, layer, plan, buffers) for which in (BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES)]
     epsilon, momentum = row[[CONSTANT, CONSTANT_2]].view(float).tolist()
     if t > 0 or plan.header[OPTIMIZER] == GRADIENT:  # a gradient alone changes nothing
         momentum = 0.0
@@ -113,12 +114,12 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
 # Backward
 
 
-def leave_sums(t, layer, slot, first, last, n_rows, plan, buffers):
-    """What blocks first .. last, of share t, add to the sums of a batch norm's deltas."""
+def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
+    """What blocks block .. end, of share t, add to the sums of a batch norm's deltas."""
     row, work = plan.table[layer], buffers.work
     (start, ldx), ldd = output_place(row[INPUT], slot, plan), row[OUT_LD]
     mean, deviation = (statistic(which, t, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION))
-    for k in range(first, last):
+    for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         beta, gamma = (block_values(which, k, layer, plan, buffers) for which in (BLOCK_D_BETA, BLOCK_D_GAMMA))
         D, X = work[plan.header[DELTAS] + row[OUT] + lo * ldd :], work[start + lo * ldx :]

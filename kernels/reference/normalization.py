@@ -12,26 +12,29 @@ def block_start(k, n_rows):
 
 
 @np.errstate(all="ignore")
-def block_statistics(mean, squares, X, ldx, m, n):
-    """Mean by column, and the sum of the squares of the differences from it."""
+def block_statistics(start, offset, squares, X, ldx, m, n):
+    """By column the first element, the mean less that, and the sum of the squared differences from the mean."""
     X = rows(X, ldx, m, n)
-    mean[:n] = X.mean(axis=0)
-    squares[:n] = ((X - mean[:n]) ** 2).sum(axis=0)
+    start[:n] = X[0]
+    offset[:n] = (X - X[0]).mean(axis=0)
+    squares[:n] = (((X - X[0]) - offset[:n]) ** 2).sum(axis=0)
 
 
 @np.errstate(all="ignore")
 def batch_statistics(
-    mean, inverse_deviation, running_mean, running_variance, means, squares, ldb, n_rows, n, epsilon, momentum
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
 ):
     """Mean and 1 / sqrt(variance + epsilon) from the blocks'; running += momentum (new - running), variance unbiased.
 
     The squares of all rows' differences are those within blocks, and those of the blocks' means.
     """
     n_blocks = block_count(n_rows)
-    sizes = np.diff([block_start(k, n_rows) for k in range(n_blocks + 1)])[:, np.newaxis].astype(means.dtype)
-    means, squares = rows(means, ldb, n_blocks, n), rows(squares, ldb, n_blocks, n)
-    mean[:n] = (sizes * means).sum(axis=0) / int(n_rows)
-    total = (squares + sizes * (means - mean[:n]) ** 2).sum(axis=0)
+    sizes = np.diff([block_start(k, n_rows) for k in range(n_blocks + 1)])[:, np.newaxis].astype(mean.dtype)
+    starts, offsets, squares = (rows(parts, ldb, n_blocks, n) for parts in (starts, offsets, squares))
+    means = (starts - starts[0]) + offsets  # from the first element on, as their average
+    average = (sizes * means).sum(axis=0) / int(n_rows)
+    total = (squares + sizes * (means - average) ** 2).sum(axis=0)
+    mean[:n] = starts[0] + average
     if momentum > 0 and n_rows > 1:
         running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
         running_variance[:n] += momentum * (total / int(n_rows - 1) - running_variance[:n])
