@@ -59,10 +59,14 @@ ADDS_TO_INPUT, ADDS_TO_SOURCE, INPUT_ASKS, SOURCE_ASKS = 1, 2, 4, 8
 
 # Columns of ``regions``, and what a region does
 WHAT, FIRST, LAST, WITH_LOSS, TOP, BOTTOM = range(6)
-UPDATE, ROWS, STATISTICS, SUMS_OF_DELTAS, GRADIENTS = range(5)
+UPDATE, ROWS, GRADIENTS = range(3)
 
-# Arrays of one batch norm at STATS, each as long as a padded row
-MEAN, INVERSE_DEVIATION, D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, N_STATS = range(7)
+# Arrays of one batch norm at STATS, each as long as a padded row, N_STATS to a place: a place for each share of the
+# rows, which nobody else reads or writes, and then one for each block of rows, which one share writes and all read
+MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA = range(4)
+BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES, BLOCK_D_BETA, BLOCK_D_GAMMA, N_STATS = range(6)
+# Rows of a block, about, and how many blocks a large batch has
+BLOCK_ROWS, MOST_BLOCKS = 16, 64
 
 # Entries of ``header``
 (
@@ -205,6 +209,17 @@ def padded(n: int, unit: int = GROUP) -> int:
     (16, 16)
     """
     return -(-n // unit) * unit
+
+
+def block_count(n_rows: int) -> int:
+    """Blocks of rows that a batch norm adds up: it follows from the batch alone, and so does the order of the sums.
+
+    A multiple of 4 from 16 rows on: then 2 or 4 threads have as many.
+
+    >>> [block_count(n_rows) for n_rows in (3, 16, 128, 200, 10_000)]
+    [1, 4, 8, 16, 64]
+    """
+    return min((n_rows + 3) // 4, (n_rows + 4 * BLOCK_ROWS - 1) // (4 * BLOCK_ROWS) * 4, MOST_BLOCKS)
 
 
 def marker(features: Iterable[str]) -> Array | None:

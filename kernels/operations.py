@@ -25,8 +25,6 @@ from fastbp.kernels.layout import (
     LAYER_NORM,
     ROWS,
     SOURCE_ASKS,
-    STATISTICS,
-    SUMS_OF_DELTAS,
     UPDATE,
     Array,
 )
@@ -116,24 +114,20 @@ def regions(operations: Sequence[Operation], *, first: int, clipping: bool) -> A
     Region 0 is the update of the step before, with the first layer's forward where that has owners. Then rows: forward
     of operations FIRST .. LAST, the loss where WITH_LOSS, deltas of operations TOP .. BOTTOM handed on. A batch norm
     needs all rows of its input for its statistics, and all deltas for their sums: there the rows' region is cut in
-    two, with a region by columns between. Last, where the gradient's norm is to be known before the update, the
-    gradients. ``first`` is where rows start: 1 with owners, -1 where the rows of X are copied, otherwise 0.
+    two. A region up to a batch norm (LAST or BOTTOM) leaves what its rows add to these, and one that begins with it
+    (FIRST or TOP) starts from what all rows have left. Last, where the gradient's norm is to be known before the
+    update, the gradients. ``first`` is where rows start: 1 with owners, -1 where the rows of X are copied, otherwise 0.
     """
     norms, n = [l for l, one in enumerate(operations) if one.kind == BATCH_NORM], len(operations)
     table = [(UPDATE, 0, 0, 0, 0, 0)]
     for norm in norms:
-        if first < norm:
+        if first < norm:  # otherwise the owners of the first layer leave the statistics of the second
             table.append((ROWS, first, norm, 0, 0, 0))
-        table.append((STATISTICS, norm, 0, 0, 0, 0))
         first = norm
-    top = n - 1
-    for k, norm in enumerate([*reversed(norms), 0]):
-        if k == 0 or top > norm:
-            start = (first, n, 1) if k == 0 else (0, 0, 0)
-            table.append((ROWS, *start, top, norm))
-        if k < len(norms):
-            table.append((SUMS_OF_DELTAS, norm, 0, 0, 0, 0))
-        top = norm
+    turns = [n - 1, *reversed(norms), 0]
+    for k, (top, bottom) in enumerate(itertools.pairwise(turns)):
+        if k == 0 or top > bottom:
+            table.append((ROWS, *((first, n, 1) if k == 0 else (0, 0, 0)), top, bottom))
     if clipping:
         table.append((GRADIENTS, 0, 0, 0, 0, 0))
     return np.array(table, np.int64)

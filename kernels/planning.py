@@ -136,7 +136,7 @@ def plan(
     room = n_threads * shard or batch  # rows of activations
     gathered = gathered or reads_rows(operations)
     assert not (owners and (gathered or shard))
-    table, sizes = _table(widths, activations, operations, room, itemsize)
+    table, sizes = _table(widths, activations, operations, room, itemsize, n_threads)
 
     header = np.zeros(HEADER_SIZE, np.int64)
     header[[N_LAYERS, BATCH, N_PARAMETERS, OWNERS, LANES]] = len(operations), batch, sizes["parameters"], owners, lanes
@@ -207,7 +207,12 @@ def _places_of_squares(table: Array, start: int) -> int:
 
 
 def _table(
-    widths: Sequence[int], activations: Sequence[str], operations: Sequence[Operation], room: int, itemsize: int
+    widths: Sequence[int],
+    activations: Sequence[str],
+    operations: Sequence[Operation],
+    room: int,
+    itemsize: int,
+    n_threads: int,
 ) -> tuple[Array, dict[Any, int]]:
     """The table, and how much each kind of place takes, by its column; ``"parameters"`` for these.
 
@@ -242,5 +247,6 @@ def _table(
             by_columns = one.kind == BATCH_NORM
             if by_columns:
                 take(row, RUNNING, 2 * padded(fan_out), "parameters")
-            take(row, STATS, N_STATS * padded(fan_out) if by_columns else padded(2 * room))
+            places = n_threads + layout.block_count(room)
+            take(row, STATS, N_STATS * places * padded(fan_out) if by_columns else padded(2 * room))
     return table, sizes

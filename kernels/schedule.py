@@ -105,7 +105,9 @@ def training_plan(
     itemsize = np.dtype(dtype).itemsize
     shard = shard_rows(widths, batch, operations)
     seconds = step_seconds(widths, batch, itemsize, density, operations)
-    threads = useful_threads(seconds, -(-batch // max(shard, 1)), n_threads, 2 * REGION)
+    norms = any(one.kind == BATCH_NORM for one in operations)  # a share of their rows is whole blocks
+    parts = layout.block_count(batch) if norms else -(-batch // max(shard, 1))
+    threads = useful_threads(seconds, parts, n_threads, 2 * REGION)
     arguments: dict[str, Any] = {
         "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density,
         "operations": operations, "clipping": clipping, **codes,

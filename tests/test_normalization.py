@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastbp.kernels.cpu import normalization, residual
-from fastbp.kernels.layout import padded
+from fastbp.kernels.layout import MOST_BLOCKS, block_count, padded
 from fastbp.kernels.reference import normalization as twins
 from fastbp.kernels.reference import residual as residual_twins
 
@@ -39,14 +39,18 @@ def calls(rows, adds):
     """Each kernel by name, with arguments for it; what it writes to comes first."""
     (Y, ldy), (X, ldx), (D, ldd) = (rows.matrix(spare) for spare in (0, 2, 1))
     m, n, vector = rows.m, rows.n, rows.vector
-    stats, momentum = vector(2 * m), 0.1 if adds else 0.0
+    stats, momentum, floor = vector(2 * m), 0.1 if adds else 0.0, rows.dtype(0 if adds else -np.inf)
+    n_rows, ldb, parts = 16 * m, padded(n), [rows.matrix(0)[0] for _ in range(3)]
+    parts = [np.concatenate([part] * 4)[: block_count(n_rows) * ldb] for part in parts]
     return {
-        "column_statistics": (vector(), vector(), vector(), vector(), X, ldx, m, n, EPSILON, momentum),
-        "batch_norm_forward": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), m, n),
-        "batch_norm_inference": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), m, n, EPSILON),
-        "batch_norm_sums": (
-            vector(), vector(), vector(), vector(), D, ldd, X, ldx, vector(), vector(), m, n,
+        "block_statistics": (vector(), vector(), vector(), X, ldx, m, n),
+        "batch_statistics": (
+            vector(), vector(), vector(), vector(), *parts[:2], np.abs(parts[2]), ldb, n_rows, n, EPSILON, momentum,
         ),
+        "sum_of_blocks": (vector(), X, ldx, m, n, 0.25),
+        "batch_norm_forward": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), floor, m, n),
+        "batch_norm_inference": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), m, n, EPSILON),
+        "block_sums": (vector(), vector(), D, ldd, X, ldx, vector(), vector(), m, n),
         "batch_norm_backward": (
             Y, ldy, D, ldd, X, ldx, vector(), vector(), vector(), vector(), vector(), m, n, adds,
         ),
@@ -91,9 +95,17 @@ def test_nan_stays_where_it_belongs(dtype, place):
     rows = Rows(np.random.default_rng(0), dtype, 5, 37)
     for name, arguments in calls(rows, False).items():
         arguments = list(arguments)
-        X, ldx = (arguments[4], arguments[5]) if name in ("column_statistics", "batch_norm_backward") else (None, 0)
-        if name in ("batch_norm_forward", "batch_norm_inference", "layer_norm_forward"):
+        X, ldx = (None, 0)
+        if name in ("batch_norm_backward", "block_sums"):
+            X, ldx = arguments[4], arguments[5]
+        elif name in ("batch_norm_forward", "batch_norm_inference", "layer_norm_forward"):
             X, ldx = arguments[2], arguments[3]
+        elif name == "batch_statistics":
+            X, ldx = arguments[4], arguments[7]
+        elif name == "block_statistics":
+            X, ldx = arguments[3], arguments[4]
+        elif name == "sum_of_blocks":
+            X, ldx = arguments[1], arguments[2]
         if X is None:
             continue
         X[2 * ldx + place] = np.nan
@@ -101,37 +113,73 @@ def test_nan_stays_where_it_belongs(dtype, place):
         for mine, theirs in zip(got, want, strict=True):
             if isinstance(mine, np.ndarray):
                 np.testing.assert_array_equal(np.isnan(mine), np.isnan(theirs), err_msg=name)
-        assert np.isnan(got[0]).any(), name
+        first = np.concatenate([got[k] for k in ((1, 2) if name.startswith("block_s") else (0,))])
+        assert np.isnan(first).any(), name
+
+
+def statistics_of(module, X, running=None, epsilon=EPSILON, momentum=0.0):
+    """Mean, inverse deviation and the running statistics of X, by blocks."""
+    (m, n), dtype = X.shape, X.dtype
+    flat, ldb, n_blocks = np.zeros((m, padded(n)), dtype), padded(n), block_count(m)
+    flat[:, :n] = X
+    parts = np.zeros((3, n_blocks, ldb), dtype)
+    for k in range(n_blocks):
+        lo, hi = (module.block_start(one, m) for one in (k, k + 1))
+        module.block_statistics(*parts[:, k], flat[lo:].reshape(-1), ldb, hi - lo, n)
+    running = np.zeros((2, ldb), dtype) if running is None else running
+    found = np.zeros((2, ldb), dtype)
+    module.batch_statistics(*found, *running, *parts.reshape(3, -1), ldb, m, n, epsilon, momentum)
+    return found[0, :n], found[1, :n]
+
+
+@pytest.mark.parametrize("module", [normalization, twins])
+@pytest.mark.parametrize("mean", [1000, 100_000])
+@each_dtype
+def test_statistics_of_large_means_keep_their_digits(dtype, mean, module):
+    rng, m, n = np.random.default_rng(0), 200, 16
+    X = (mean + rng.normal(size=(m, n))).astype(dtype)
+    exact = X.astype(np.longdouble)
+    average, deviation = statistics_of(module, X)
+    np.testing.assert_allclose(average.astype(np.longdouble), exact.mean(axis=0), rtol=2 * ULPS[dtype])
+    want = 1 / np.sqrt(exact.var(axis=0) + EPSILON)
+    np.testing.assert_allclose(deviation.astype(np.longdouble), want, rtol=16 * ULPS[dtype])
 
 
 @each_dtype
-def test_statistics_of_large_means_keep_their_digits(dtype):
+def test_statistics_of_rows_with_large_means_keep_their_digits(dtype):
     rng, m, n = np.random.default_rng(0), 64, 16
-    X = (1000 + rng.normal(size=(m, n))).astype(dtype)
-    exact, mean, deviation = X.astype(np.longdouble), np.zeros(n, dtype), np.zeros(n, dtype)
-    normalization.column_statistics(
-        mean, deviation, mean.copy(), mean.copy(), X.reshape(-1), n, m, n, EPSILON, 0.0
-    )  # fmt: skip
-    want = 1 / np.sqrt(exact.var(axis=0) + EPSILON)
-    # the mean is off by some units of 1000: that squared is all that the variance loses
-    bound = 64 * ULPS[dtype] + (1000 * 4 * ULPS[dtype]) ** 2
-    np.testing.assert_allclose(deviation.astype(np.longdouble), want, rtol=float(bound))
-    stats, Y = np.zeros(2 * m, dtype), np.zeros((m, n), dtype)
+    X, mean = (1000 + rng.normal(size=(m, n))).astype(dtype), np.zeros(n, dtype)
+    exact, stats, Y = X.astype(np.longdouble), np.zeros(2 * m, dtype), np.zeros((m, n), dtype)
     normalization.layer_norm_forward(Y.reshape(-1), n, X.reshape(-1), n, stats, mean, mean, m, n, EPSILON)
     want = 1 / np.sqrt(exact.var(axis=1) + EPSILON)
+    # the mean is off by some units of 1000: that squared is all that the variance loses
+    bound = 64 * ULPS[dtype] + (1000 * 4 * ULPS[dtype]) ** 2
     np.testing.assert_allclose(stats[1::2].astype(np.longdouble), want, rtol=float(bound))
 
 
-def test_running_statistics_follow_the_rule():
-    X, n = np.random.default_rng(0).normal(3, 2, (10, 4)), 4
-    mean, variance, here = np.zeros(n), np.ones(n), np.zeros(2 * n)
-    normalization.column_statistics(here[:n], here[n:], mean, variance, X.reshape(-1), n, 10, n, EPSILON, 0.25)
-    np.testing.assert_allclose(mean, 0.25 * X.mean(axis=0))
-    np.testing.assert_allclose(variance, 0.75 + 0.25 * X.var(axis=0, ddof=1))
-    before = mean.copy(), variance.copy()
+@given(st.integers(1, 300) | st.integers(1, 20_000))
+@few(200)
+def test_blocks_are_whole_rows_of_micro_kernels(n_rows):
+    count = block_count(n_rows)
+    assert normalization.blocks_of(n_rows) == count and (count % 4 == 0 or n_rows <= 12)
+    starts = [normalization.block_start(k, n_rows) for k in range(count + 1)]
+    assert starts == [twins.block_start(k, n_rows) for k in range(count + 1)]
+    assert starts[0] == 0 and starts[-1] == n_rows and not any(start % 4 for start in starts[:-1])
+    sizes = np.diff(starts)
+    assert sizes.min() > 0 and sizes.max() - sizes.min() < 8
+    assert sizes.max() <= 16 or count == MOST_BLOCKS
+
+
+@pytest.mark.parametrize("module", [normalization, twins])
+def test_running_statistics_follow_the_rule(module):
+    X, n = np.random.default_rng(0).normal(3, 2, (50, 4)), 4
+    running = np.zeros((2, 16))
+    running[1] = 1
+    statistics_of(module, X, running, momentum=0.25)
+    np.testing.assert_allclose(running[0, :n], 0.25 * X.mean(axis=0))
+    np.testing.assert_allclose(running[1, :n], 0.75 + 0.25 * X.var(axis=0, ddof=1))
+    before = running.copy()
     for n_rows, momentum in ((1, 0.25), (10, 0.0)):  # one row has no variance
-        normalization.column_statistics(
-            here[:n], here[n:], mean, variance, X.reshape(-1), n, n_rows, n, EPSILON, momentum
-        )
-        np.testing.assert_array_equal(before, (mean, variance))
-    assert np.isfinite(here).all()
+        found = statistics_of(module, X[:n_rows], running, momentum=momentum)
+        np.testing.assert_array_equal(before, running)
+        assert np.isfinite(found).all()

@@ -253,7 +253,7 @@ def test_a_batch_without_weight_changes_nothing(way, dtype):
 
 
 def call_rows(module, net):
-    module.rows_step(1, 1, 3, 9, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9], 0)
+    module.rows_step(0, 1, 1, 3, 9, 11, 0.25, net.plan, net.buffers, net.X, net.targets, net.order[3:9], 0)
 
 
 def call_gradients(module, net):

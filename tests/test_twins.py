@@ -10,6 +10,7 @@ from fastbp.kernels.cpu import _jit
 MODULES = [
     "activations",
     "adaptive",
+    "batch_norm",
     "clipping",
     "dropout",
     "gemm",

@@ -1,9 +1,10 @@
 """Batch norm, by columns of a batch, and layer norm, by rows: x^ = (x - mean) / sqrt(variance + epsilon).
 
 Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015;
-Ba et al., "Layer Normalization", 2016. Variances are those of the batch or the row, in a second pass over it: the mean
-of squares less the square of the mean loses all digits where the mean is large. x^ is computed anew where it is needed:
-that takes two operations an element, and a copy of it would have to be written and read.
+Ba et al., "Layer Normalization", 2016. Variances are sums of squared differences from a mean, in a second pass: a mean
+of squares less the square of the mean loses all digits where the mean is large. Those of a batch are put together from
+its blocks of rows. x^ is computed anew where it is needed: that takes two operations an element, and a copy of it would
+have to be written and read.
 
 Matrices have row i at X + i ldx; their padding is left as it is, except where a function says otherwise.
 """
@@ -11,15 +12,62 @@ Matrices have row i at X + i ldx; their padding is left as it is, except where a
 import numpy as np
 
 from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.columns import (
+    back,
+    moments,
+    narrow_back,
+    narrow_moments,
+    narrow_normal,
+    narrow_sums,
+    normal,
+    sums,
+)
 from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
-from fastbp.kernels.cpu.simd import fma, window
-from fastbp.kernels.layout import GROUP
+from fastbp.kernels.cpu.simd import NV, fma, vector_lanes, window
+from fastbp.kernels.layout import GROUP, block_count
+
+blocks_of = kernel(block_count)
 
 
 @kernel
-def column_statistics(mean, inverse_deviation, running_mean, running_variance, X, ldx, m, n, epsilon, momentum):
-    """mean and 1 / sqrt(variance + epsilon) of n columns over m rows, and the running statistics of a prediction.
+def block_start(k, n_rows):
+    """First row of block k of a batch, and for the number of blocks ``n_rows``: whole micro-kernels of height 4."""
+    return min((n_rows + 3) // 4 * k // blocks_of(n_rows) * 4, n_rows)
 
+
+@kernel
+def block_statistics(start, offset, squares, X, ldx, m, n):
+    """Of n columns over m rows the first element, the mean less that, and the sum of squared differences from the mean.
+
+    Parameters
+    ----------
+    start, offset, squares : 1-D array of real, at least n
+        Overwritten.
+    X : 1-D array of real
+        Read up to whole vectors of columns.
+    ldx, m, n : int
+        m is at least 1.
+    """
+    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / m), 0
+    while j < n:
+        first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
+        if j + 4 * lanes <= n:
+            moments(first, mean, rest, x, ldx, share, m, 0)
+            j += 4 * lanes
+        else:
+            narrow_moments(first, mean, rest, x, ldx, share, m, n - j)
+            j += lanes
+
+
+@kernel
+def batch_statistics(
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
+):
+    """mean and 1 / sqrt(variance + epsilon) of a batch from its blocks', and the running statistics of a prediction.
+
+    variance = sum over blocks of squares + rows (mean - mean of all)^2, over n_rows (Chan, Golub, LeVeque, "Updating
+    formulae and a pairwise algorithm for computing sample variances", 1979). Blocks' means are taken from the first
+    element of the batch, so that a large mean costs no digits.
     running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it.
 
     Parameters
@@ -28,54 +76,69 @@ def column_statistics(mean, inverse_deviation, running_mean, running_variance, X
         Overwritten.
     running_mean, running_variance : 1-D array of real, at least n
         Updated; left as they are where ``momentum`` is 0 or there is one row.
-    X : 1-D array of real
-    ldx, m, n : int
+    starts, offsets, squares : 1-D array of real
+        From :func:`block_statistics`; those of block k at k ldb.
+    ldb : int
+    n_rows, n : int
+        Rows of the batch, and columns.
     epsilon, momentum : float
     """
-    real = X.dtype.type
-    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / m)
-    average, variance = window(mean, 0, n), window(inverse_deviation, 0, n)
+    real, count = starts.dtype.type, blocks_of(n_rows)
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / n_rows)
+    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, 0, n)
     for q in range(n):
         average[q] = zero
         variance[q] = zero
-    for i in range(m):
-        x = window(X, i * ldx, n)
+    for k in range(count):
+        rows = real(block_start(k + 1, n_rows) - block_start(k, n_rows))
+        start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
-            average[q] = average[q] + x[q]
+            average[q] = fma(rows, (start[q] - base[q]) + offset[q], average[q])
     for q in range(n):
         average[q] = average[q] * share
-    for i in range(m):
-        x = window(X, i * ldx, n)
+    for k in range(count):
+        rows, within = real(block_start(k + 1, n_rows) - block_start(k, n_rows)), window(squares, k * ldb, n)
+        start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
-            difference = x[q] - average[q]
-            variance[q] = fma(difference, difference, variance[q])
-    if momentum > 0.0 and m > 1:
-        part, unbiased = real(momentum), real(1.0 / (m - 1))
+            difference = (start[q] - base[q]) + offset[q] - average[q]
+            variance[q] = fma(rows * difference, difference, variance[q] + within[q])
+    for q in range(n):
+        average[q] = base[q] + average[q]
+    if momentum > 0.0 and n_rows > 1:
+        moved, unbiased = real(momentum), real(1.0 / (n_rows - 1))
         first, second = window(running_mean, 0, n), window(running_variance, 0, n)
         for q in range(n):
-            first[q] = fma(part, average[q] - first[q], first[q])
-            second[q] = fma(part, variance[q] * unbiased - second[q], second[q])
+            first[q] = fma(moved, average[q] - first[q], first[q])
+            second[q] = fma(moved, variance[q] * unbiased - second[q], second[q])
     for q in range(n):
         variance[q] = one / np.sqrt(fma(variance[q], share, epsilon))
 
 
 @kernel
-def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, n):
-    """Y = gamma x^ + beta with the batch's statistics.
+def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, floor, m, n):
+    """Y = gamma x^ + beta with the batch's statistics, or ``floor`` where that is less. NaN stays NaN.
 
     Parameters
     ----------
     Y, X : 1-D array of real
     ldy, ldx : int
     mean, inverse_deviation, gamma, beta : 1-D array of real, at least n
+        Read, like X, up to whole vectors of columns.
+    floor : real
+        0 for a relu, -inf for none.
     m, n : int
+        m is at least 1.
     """
-    mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
-    gamma, beta = window(gamma, 0, n), window(beta, 0, n)
-    for i in range(m):
-        y, x = window(Y, i * ldy, n), window(X, i * ldx, n)
-        for q in range(n):
-            y[q] = fma((x[q] - mean[q]) * inverse_deviation[q], gamma[q], beta[q])
+    lanes, j = vector_lanes(X), 0
+    while j < n:
+        y, x, middle, inverse = window(Y, j, 0), window(X, j, 0), window(mean, j, 0), window(inverse_deviation, j, 0)
+        g, b = window(gamma, j, 0), window(beta, j, 0)
+        if j + NV * lanes <= n:
+            normal(y, ldy, x, ldx, middle, inverse, g, b, floor, m, 0)
+            j += NV * lanes
+        else:
+            narrow_normal(y, ldy, x, ldx, middle, inverse, g, b, floor, m, n - j)
+            j += lanes
 
 
 @kernel
@@ -95,35 +158,54 @@ def batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsi
 
 
 @kernel
-def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
-    """dbeta = sum of dY and dgamma = sum of dY x^ over m rows, for n columns, and both divided by m.
+def block_sums(d_beta, d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
+    """dbeta = sum of dY and dgamma = sum of dY x^ over m rows, for n columns.
 
     Parameters
     ----------
-    d_beta, d_gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+    d_beta, d_gamma : 1-D array of real, at least n
         Overwritten.
     D, X : 1-D array of real
-        dY, and the batch norm's input.
+        dY, and the batch norm's input; read up to whole vectors of columns.
     ldd, ldx : int
     mean, inverse_deviation : 1-D array of real, at least n
+        Read up to whole vectors.
     m, n : int
+        m is at least 1.
     """
-    real = D.dtype.type
-    zero, share = real(0), real(1.0 / m)
-    beta, gamma = window(d_beta, 0, n), window(d_gamma, 0, n)
-    mean, inverse_deviation = window(mean, 0, n), window(inverse_deviation, 0, n)
+    lanes, j = vector_lanes(X), 0
+    while j < n:
+        beta, gamma, d, x = window(d_beta, j, 0), window(d_gamma, j, 0), window(D, j, 0), window(X, j, 0)
+        middle, inverse = window(mean, j, 0), window(inverse_deviation, j, 0)
+        if j + NV * lanes <= n:
+            sums(beta, gamma, d, ldd, x, ldx, middle, inverse, m, 0)
+            j += NV * lanes
+        else:
+            narrow_sums(beta, gamma, d, ldd, x, ldx, middle, inverse, m, n - j)
+            j += lanes
+
+
+@kernel
+def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
+    """total[j] = factor times the sum of parts[k ldb + j] over the blocks, in their order, for n columns.
+
+    Parameters
+    ----------
+    total : 1-D array of real, at least n
+        Overwritten.
+    parts : 1-D array of real
+    ldb, n_blocks, n : int
+    factor : float
+    """
+    total, factor, first = window(total, 0, n), total.dtype.type(factor), window(parts, 0, n)
     for q in range(n):
-        beta[q] = zero
-        gamma[q] = zero
-    for i in range(m):
-        d, x = window(D, i * ldd, n), window(X, i * ldx, n)
+        total[q] = first[q]
+    for k in range(1, n_blocks):
+        part = window(parts, k * ldb, n)
         for q in range(n):
-            beta[q] = beta[q] + d[q]
-            gamma[q] = fma(d[q], (x[q] - mean[q]) * inverse_deviation[q], gamma[q])
-    mean_beta, mean_gamma = window(mean_d_beta, 0, n), window(mean_d_gamma, 0, n)
+            total[q] = total[q] + part[q]
     for q in range(n):
-        mean_beta[q] = beta[q] * share
-        mean_gamma[q] = gamma[q] * share
+        total[q] = total[q] * factor
 
 
 @kernel
@@ -132,29 +214,29 @@ def batch_norm_backward(
 ):
     """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^), or dX += that where ``adds``.
 
-    The means are over the batch, from :func:`batch_norm_sums`.
+    The means are over the batch, from :func:`block_sums` and :func:`sum_of_blocks`.
 
     Parameters
     ----------
     dX, D, X : 1-D array of real
     lddx, ldd, ldx : int
     mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+        Read, like D and X, up to whole vectors of columns.
     m, n : int
+        m is at least 1.
     adds : bool
     """
-    mean, inverse_deviation, gamma = window(mean, 0, n), window(inverse_deviation, 0, n), window(gamma, 0, n)
-    mean_beta, mean_gamma = window(mean_d_beta, 0, n), window(mean_d_gamma, 0, n)
-    for i in range(m):
-        out, d, x = window(dX, i * lddx, n), window(D, i * ldd, n), window(X, i * ldx, n)
-        if adds:
-            for q in range(n):
-                normal = (x[q] - mean[q]) * inverse_deviation[q]
-                rest = fma(-normal, mean_gamma[q], d[q] - mean_beta[q])
-                out[q] = fma(gamma[q] * inverse_deviation[q], rest, out[q])
+    lanes, j = vector_lanes(X), 0
+    while j < n:
+        out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
+        middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)
+        mean_beta, mean_gamma = window(mean_d_beta, j, 0), window(mean_d_gamma, j, 0)
+        if j + NV * lanes <= n:
+            back(out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, adds, m, 0)
+            j += NV * lanes
         else:
-            for q in range(n):
-                normal = (x[q] - mean[q]) * inverse_deviation[q]
-                out[q] = gamma[q] * inverse_deviation[q] * fma(-normal, mean_gamma[q], d[q] - mean_beta[q])
+            narrow_back(out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, adds, m, n - j)
+            j += lanes
 
 
 @kernel

@@ -6,8 +6,8 @@ A step has two regions, and threads meet only at their ends (``crew.py``):
 2. tiles: dW = A^T delta for one tile of W and the optimizer on that tile while it is in the first-level cache: no
    gradient array, no reduction. The bias is a tile of one row, the sum of the deltas.
 
-Besides dense layers a network may have what is in ``operations.py``. A batch norm cuts region 1 into several, with
-regions by columns between: see :func:`fastbp.kernels.operations.regions`.
+Besides dense layers a network may have what is in ``operations.py``. A batch norm cuts region 1 into several, which end
+and begin with what is in ``batch_norm.py``: see :func:`fastbp.kernels.operations.regions`.
 
 A large batch of a small network goes in shards: region 1 goes on to the gradients of a shard, while its activations are
 in the second-level cache, and region 2 starts from the sums over the shards.
@@ -24,8 +24,16 @@ stands for a prediction.
 import numpy as np
 from numba import types
 
-from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense
+from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense, uses
 from fastbp.kernels.cpu.activations import softmax_backward
+from fastbp.kernels.cpu.batch_norm import (
+    blocks_of,
+    first_block,
+    hand_on_share,
+    leave_statistics,
+    leave_sums,
+    normalize_share,
+)
 from fastbp.kernels.cpu.gemm import gemm
 from fastbp.kernels.cpu.groups import group_sum
 from fastbp.kernels.cpu.losses import poisson
@@ -40,6 +48,7 @@ from fastbp.kernels.layout import (
     ACTIVATION,
     ADDS,
     ADDS_TO_INPUT,
+    BATCH_NORM,
     BIAS,
     BOTTOM,
     CONVENTION,
@@ -133,8 +142,18 @@ def first_layer(plan):
 
 
 @kernel.inlined
+def finish_outputs(layer, slot, lo, hi, plan, buffers, step):
+    """A = f(Z) in place for rows lo .. hi; the output activation is left to the loss."""
+    row = plan.table[layer]
+    if layer < plan.header[N_LAYERS] - 1:
+        ld = row[OUT_LD]
+        A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
+        element_forward(A, row, lo * ld, plan, buffers, step)
+
+
+@kernel.inlined
 def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
-    """Forward of layers first .. last for rows lo .. hi; the output activation is left to the loss.
+    """Forward of layers first .. last for rows lo .. hi.
 
     Layer -1 is the copy of the batch's rows of X, where there is one.
     """
@@ -143,12 +162,8 @@ def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
         copy = window(buffers.work, plan.header[GATHERED] + lo * ld, (hi - lo) * ld)
         gather_rows(copy, ld, row_values(X), n, order, hi - lo, n)
     for layer in range(max(first, 0), last):
-        row = plan.table[layer]
         operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step)
-        if layer < plan.header[N_LAYERS] - 1:
-            ld = row[OUT_LD]
-            A = window(buffers.work, outputs(layer, slot, plan) + lo * ld, (hi - lo) * ld)
-            element_forward(A, row, lo * ld, plan, buffers, step)
+        finish_outputs(layer, slot, lo, hi, plan, buffers, step)
 
 
 @kernel.inlined
@@ -241,16 +256,79 @@ def rows_region(region, plan):
     return _whole_step if plan.types[plan.fields.index("regions")] == types.none else _part_of_step
 
 
+def _starts_at_once(t, region, slot, lo, hi, n_rows, plan, buffers, step):
+    return first_layer(plan), plan.header[N_LAYERS] - 1
+
+
+def _starts_from_a_norm(t, region, slot, lo, hi, n_rows, plan, buffers, step):
+    first, last, _, top, _ = rows_region(region, plan)
+    if first == last:
+        hand_on_share(t, top, slot, lo, hi, n_rows, plan, buffers)
+        finish_delta(top - 1, slot, lo, hi, plan, buffers)
+        return first, top - 1
+    if first < 0 or plan.table[first, KIND] != BATCH_NORM:
+        return first, top
+    normalize_share(t, first, slot, lo, hi, n_rows, plan, buffers)
+    finish_outputs(first, slot, lo, hi, plan, buffers, step)
+    return first + 1, top
+
+
+@by_type_inlined
+def start_region(t, region, slot, lo, hi, n_rows, plan, buffers, step):
+    """What a region's rows begin with, where that is a batch norm, and the next layers forward and backward."""
+    return _starts_from_a_norm if uses(plan, "batch_norm") else _starts_at_once
+
+
+def _ends_at_once(t, region, slot, n_rows, plan, buffers):
+    pass
+
+
+def _ends_at_a_norm(t, region, slot, n_rows, plan, buffers):
+    _, last, with_loss, top, bottom = rows_region(region, plan)
+    first, end = first_block(t, n_rows, plan), first_block(t + 1, n_rows, plan)
+    if not with_loss and top == bottom:
+        n = plan.table[last, FAN_OUT]
+        leave_statistics(last, slot, first, end, 0, n, n_rows, plan, buffers)
+    elif plan.table[bottom, KIND] == BATCH_NORM:
+        leave_sums(t, bottom, slot, first, end, n_rows, plan, buffers)
+
+
+@by_type_inlined
+def end_region(t, region, slot, n_rows, plan, buffers):
+    """What a region's rows leave for the batch norm that the next region begins with."""
+    return _ends_at_a_norm if uses(plan, "batch_norm") else _ends_at_once
+
+
 @kernel.inlined
-def rows_step(region, slot, lo, hi, scale, plan, buffers, X, targets, order, step):
-    """Forward, loss and deltas for rows lo .. hi, or what of them belongs to a region. No other row is read."""
-    first, last, with_loss, top, bottom = rows_region(region, plan)
+def rows_step(t, region, slot, lo, hi, n_rows, scale, plan, buffers, X, targets, order, step):
+    """Forward, loss and deltas for rows lo .. hi, or what of them belongs to a region. No other row is read.
+
+    They are share t of the batch's ``n_rows``.
+    """
+    _, last, with_loss, _, bottom = rows_region(region, plan)
+    first, top = start_region(t, region, slot, lo, hi, n_rows, plan, buffers, step)
     forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step)
     if with_loss:
         loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(top, bottom, -1):
         operation_backward(layer, slot, lo, hi, plan, buffers, order, step)
         finish_delta(layer - 1, slot, lo, hi, plan, buffers)
+    end_region(t, region, slot, n_rows, plan, buffers)
+
+
+def _no_norm_next(slot, first, count, n_rows, plan, buffers):
+    pass
+
+
+def _norm_next(slot, first, count, n_rows, plan, buffers):
+    if plan.header[N_LAYERS] > 1 and plan.table[1, KIND] == BATCH_NORM:
+        leave_statistics(1, slot, 0, blocks_of(n_rows), first, count, n_rows, plan, buffers)
+
+
+@by_type_inlined
+def end_owned(slot, first, count, n_rows, plan, buffers):
+    """What columns of the first layer's outputs leave for a batch norm behind it: a region begins with that."""
+    return _norm_next if uses(plan, "batch_norm") else _no_norm_next
 
 
 @kernel.inlined
@@ -266,6 +344,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
                 place = i * row[OUT_LD] + first
                 A = window(buffers.work, outputs(0, slot, plan) + place, last - first)
                 element_forward(A, row, place, plan, buffers, 0)
+        end_owned(slot, first, last - first, n_rows, plan, buffers)
 
 
 @kernel

@@ -6,9 +6,9 @@ Every function takes ``plan``, ``buffers``, ``X`` and ``targets`` as ``fastbp.ke
 from numba import prange, types
 
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, parallel, uses
+from fastbp.kernels.cpu.batch_norm import block_rows
 from fastbp.kernels.cpu.clipping import clip_gradients, clipped_updates, stored_gradients
 from fastbp.kernels.cpu.crew import finish_share, meet, region_under_way, take_share
-from fastbp.kernels.cpu.operations import statistics_share, sums_share
 from fastbp.kernels.cpu.optimizers import step_scalars
 from fastbp.kernels.cpu.rules import begin_step
 from fastbp.kernels.cpu.simd import unowned, window
@@ -18,15 +18,12 @@ from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
     CONVENTION,
-    FIRST,
     GRADIENTS,
     L2,
     OPTIMIZER,
     OWNERS,
     SCIKIT_LEARN,
     SHARD,
-    STATISTICS,
-    SUMS_OF_DELTAS,
     WHAT,
 )
 
@@ -45,9 +42,16 @@ def _finish_step(s, losses, plan, buffers, targets, order, hyper):
     losses[s] = batch_loss(losses[s], weight, hyper[L2], plan, buffers)
 
 
-@kernel.inlined
-def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
-    """Forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
+def _whole_blocks(t, region, s, plan, buffers, X, targets, order, hyper, step):
+    rows = _batch_rows(s, plan, order)
+    n_rows, scale = rows.shape[0], 1.0 / batch_weight(targets.weights, rows)
+    lo, hi = block_rows(t, n_rows, plan)
+    if lo < hi:
+        here = window(rows, lo, hi - lo)
+        rows_step(t, region, s & 1, lo, hi, n_rows, scale, plan, buffers, X, targets, here, step + s)
+
+
+def _even_rows(t, region, s, plan, buffers, X, targets, order, hyper, step):
     rows, n_threads, size = _batch_rows(s, plan, order), plan.shares.shape[1] - 1, plan.header[SHARD]
     n_rows, first, last = rows.shape[0], t, t + 1
     if size > 0:
@@ -62,10 +66,16 @@ def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
         if count <= 0:
             break
         here = window(rows, k * size, count)
-        rows_step(region, s & 1, lo, lo + count, scale, plan, buffers, X, targets, here, step + s)
+        rows_step(t, region, s & 1, lo, lo + count, n_rows, scale, plan, buffers, X, targets, here, step + s)
         if plan.header[SHARD] > 0:
             buffers.row_loss[n_threads * size + k] = sum_of_losses(lo, count, buffers)
             tiles_step(t, k, s & 1, lo, lo + count, 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
+
+
+@by_type_inlined
+def _rows_share(t, region, s, plan, buffers, X, targets, order, hyper, step):
+    """Forward, loss and deltas of step s, for the rows of thread t; of its shards the gradients too."""
+    return _whole_blocks if uses(plan, "batch_norm") else _even_rows
 
 
 def _straight(t, slot, n_rows, rate, correction, l2, plan, buffers, X, order, hyper):
@@ -116,25 +126,6 @@ def _regions_of_step(plan):
     return _two_regions if plan.types[plan.fields.index("regions")] == types.none else _regions_of_plan
 
 
-def _no_columns(t, region, s, plan, buffers, order):
-    return False
-
-
-def _by_columns(t, region, s, plan, buffers, order):
-    what, layer, n_rows = plan.regions[region, WHAT], plan.regions[region, FIRST], _batch_rows(s, plan, order).shape[0]
-    if what == STATISTICS:
-        statistics_share(t, layer, s & 1, n_rows, plan, buffers)
-    elif what == SUMS_OF_DELTAS:
-        sums_share(t, layer, s & 1, n_rows, plan, buffers)
-    return what == STATISTICS or what == SUMS_OF_DELTAS
-
-
-@by_type_inlined
-def _columns_share(t, region, s, plan, buffers, order):
-    """A region by columns, for thread t, and True; False for any other region."""
-    return _by_columns if uses(plan, "batch_norm") else _no_columns
-
-
 def _no_gradients(t, region, s, plan, buffers, X, order):
     return False
 
@@ -171,10 +162,7 @@ def _go_through_steps(t, losses, plan, buffers, X, targets, order, rates, hyper,
                     begin_step(plan, hyper, rates[s], step + s + 1)  # nobody reads what it writes before the update
                 if here == 0:
                     _tiles_share(share, s, losses, plan, buffers, X, targets, order, rates, hyper, step)
-                elif not (
-                    _columns_share(share, here, s, plan, buffers, order)
-                    or _gradients_share(share, here, s, plan, buffers, X, order)
-                ):
+                elif not _gradients_share(share, here, s, plan, buffers, X, order):
                     _rows_share(share, here, s, plan, buffers, X, targets, order, hyper, step)
                 finish_share(plan.crew)
         meet(plan.crew, region, n_shares)

@@ -7,8 +7,9 @@ workspace, and ``order`` has the rows of X that went through them.
 import numpy as np
 
 from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.batch_norm import gradient_from_sums
 from fastbp.kernels.cpu.gemm import column_sums, gemm_transposed
-from fastbp.kernels.cpu.operations import gradient_from_sums, gradient_of_gamma, outputs
+from fastbp.kernels.cpu.operations import gradient_of_gamma, outputs
 from fastbp.kernels.cpu.rules import apply_rule
 from fastbp.kernels.cpu.simd import window
 from fastbp.kernels.cpu.sparse import csr_gradient, row_values, sort_entries
@@ -63,7 +64,9 @@ def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
     D = window(work, header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN], 0)
     zeros, none = window(work, header[ZEROS], 0), work.dtype.type(-np.inf)
     if item[LO] < 0:
-        if gradient_from_sums(item, G, plan, buffers) or gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):
+        if gradient_from_sums(item, G, n_rows, plan, buffers):
+            return
+        if gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):
             return
         column_sums(window(G, 0, width), D, ldd, width, n_rows)
     elif below >= 0 or header[GATHERED] > 0:

@@ -2,27 +2,50 @@
 
 import numpy as np
 
-from fastbp.kernels.layout import padded
+from fastbp.kernels.layout import block_count, padded
 from fastbp.kernels.reference._views import rows
 
 
+def block_start(k, n_rows):
+    """First row of block k of a batch, a multiple of 4, and for the number of blocks ``n_rows``."""
+    return min(-(-n_rows // 4) * k // block_count(n_rows) * 4, n_rows)
+
+
 @np.errstate(all="ignore")
-def column_statistics(mean, inverse_deviation, running_mean, running_variance, X, ldx, m, n, epsilon, momentum):
-    """Mean and 1 / sqrt(variance + epsilon) by column; running += momentum (new - running), the variance unbiased."""
+def block_statistics(start, offset, squares, X, ldx, m, n):
+    """By column the first element, the mean less that, and the sum of the squared differences from the mean."""
     X = rows(X, ldx, m, n)
-    mean[:n] = X.mean(axis=0)
-    squares = ((X - mean[:n]) ** 2).sum(axis=0)
-    if momentum > 0 and m > 1:
-        running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
-        running_variance[:n] += momentum * (squares / (m - 1) - running_variance[:n])
-    inverse_deviation[:n] = 1 / np.sqrt(squares / m + epsilon)
+    start[:n] = X[0]
+    offset[:n] = (X - X[0]).mean(axis=0)
+    squares[:n] = (((X - X[0]) - offset[:n]) ** 2).sum(axis=0)
 
 
 @np.errstate(all="ignore")
-def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, m, n):
-    """Y = gamma x^ + beta with the batch's statistics."""
+def batch_statistics(
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
+):
+    """Mean and 1 / sqrt(variance + epsilon) from the blocks'; running += momentum (new - running), variance unbiased.
+
+    The squares of all rows' differences are those within blocks, and those of the blocks' means.
+    """
+    n_blocks = block_count(n_rows)
+    sizes = np.diff([block_start(k, n_rows) for k in range(n_blocks + 1)])[:, np.newaxis].astype(mean.dtype)
+    starts, offsets, squares = (rows(parts, ldb, n_blocks, n) for parts in (starts, offsets, squares))
+    means = (starts - starts[0]) + offsets  # from the first element on, as their average
+    average = (sizes * means).sum(axis=0) / int(n_rows)
+    total = (squares + sizes * (means - average) ** 2).sum(axis=0)
+    mean[:n] = starts[0] + average
+    if momentum > 0 and n_rows > 1:
+        running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
+        running_variance[:n] += momentum * (total / int(n_rows - 1) - running_variance[:n])
+    inverse_deviation[:n] = 1 / np.sqrt(total / int(n_rows) + epsilon)
+
+
+@np.errstate(all="ignore")
+def batch_norm_forward(Y, ldy, X, ldx, mean, inverse_deviation, gamma, beta, floor, m, n):
+    """Y = gamma x^ + beta with the batch's statistics, or ``floor`` where that is less."""
     normal = (rows(X, ldx, m, n) - mean[:n]) * inverse_deviation[:n]
-    rows(Y, ldy, m, n)[:] = gamma[:n] * normal + beta[:n]
+    rows(Y, ldy, m, n)[:] = np.maximum(gamma[:n] * normal + beta[:n], floor)
 
 
 @np.errstate(all="ignore")
@@ -33,12 +56,17 @@ def batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsi
 
 
 @np.errstate(all="ignore")
-def batch_norm_sums(d_beta, d_gamma, mean_d_beta, mean_d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
-    """dbeta = sum of dY, dgamma = sum of dY x^, and both divided by the number of rows."""
+def block_sums(d_beta, d_gamma, D, ldd, X, ldx, mean, inverse_deviation, m, n):
+    """dbeta = sum of dY, dgamma = sum of dY x^."""
     D, X = rows(D, ldd, m, n), rows(X, ldx, m, n)
     d_beta[:n] = D.sum(axis=0)
     d_gamma[:n] = (D * ((X - mean[:n]) * inverse_deviation[:n])).sum(axis=0)
-    mean_d_beta[:n], mean_d_gamma[:n] = d_beta[:n] / int(m), d_gamma[:n] / int(m)
+
+
+@np.errstate(all="ignore")
+def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
+    """Factor times the sum of all blocks' rows."""
+    total[:n] = rows(parts, ldb, n_blocks, n).sum(axis=0) * total.dtype.type(factor)
 
 
 @np.errstate(all="ignore")

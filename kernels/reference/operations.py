@@ -14,27 +14,17 @@ from fastbp.kernels.layout import (
     BIAS,
     COLUMN,
     CONSTANT,
-    CONSTANT_2,
-    D_BETA,
-    D_GAMMA,
     DELTAS,
     DROPOUT,
     FAN_OUT,
     GATHERED,
     GATHERED_LD,
-    GRADIENT,
-    GROUP,
     INPUT,
     INPUT_ASKS,
-    INVERSE_DEVIATION,
     KIND,
     LAYER,
     LAYER_NORM,
     LO,
-    MEAN,
-    MEAN_D_BETA,
-    MEAN_D_GAMMA,
-    OPTIMIZER,
     OUT,
     OUT_LD,
     RELU,
@@ -51,11 +41,7 @@ from fastbp.kernels.layout import (
 from fastbp.kernels.reference.activations import relu_forward
 from fastbp.kernels.reference.dropout import dropout_rows
 from fastbp.kernels.reference.normalization import (
-    batch_norm_backward,
-    batch_norm_forward,
     batch_norm_inference,
-    batch_norm_sums,
-    column_statistics,
     layer_norm_backward,
     layer_norm_forward,
     layer_norm_gamma,
@@ -79,12 +65,6 @@ def output_place(layer, slot, plan):
 def padded_width(layer, plan):
     """Columns of a layer, rounded up to whole groups."""
     return padded(int(plan.table[layer, FAN_OUT]))
-
-
-def statistic(which, layer, plan, buffers):
-    """One of the arrays of a batch norm that stand at STATS."""
-    width = padded_width(layer, plan)
-    return buffers.work[plan.table[layer, STATS] + which * width :][:width]
 
 
 def running_statistic(which, layer, plan, buffers):
@@ -118,15 +98,12 @@ def dropout_forward(layer, Y, ldy, A, lda, m, n, plan, order, step):
 
 
 def normalize_by_columns(layer, Y, ldy, X, ldx, m, n, plan, buffers, step):
-    """Batch norm: by the batch's statistics in training, by the running ones in a prediction."""
-    gamma, beta = _vectors(layer, plan, buffers)
+    """Batch norm by its running statistics, in a prediction: of training see ``batch_norm.py``."""
     if step is None:
+        gamma, beta = _vectors(layer, plan, buffers)
         mean, variance = (running_statistic(which, layer, plan, buffers) for which in (0, 1))
         epsilon = _real(plan.table[layer, CONSTANT])
         batch_norm_inference(Y, ldy, X, ldx, mean, variance, gamma, beta, m, n, epsilon)
-    else:
-        mean, deviation = (statistic(which, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION))
-        batch_norm_forward(Y, ldy, X, ldx, mean, deviation, gamma, beta, m, n)
 
 
 def normalize_by_rows(layer, lo, Y, ldy, X, ldx, m, n, plan, buffers):
@@ -143,7 +120,10 @@ def add_source(layer, slot, lo, Y, ldy, A, lda, m, n, plan, buffers):
 
 
 def other_forward(layer, slot, lo, hi, plan, buffers, order, step):
-    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation but with a relu."""
+    """Forward of an operation that is no dense layer, for rows lo .. hi, before its activation but with a relu.
+
+    Of a batch norm only in a prediction: a region of a training step begins with it.
+    """
     row, m = plan.table[layer], hi - lo
     (start, lda), ldy, n, kind = output_place(row[INPUT], slot, plan), row[OUT_LD], row[FAN_OUT], row[KIND]
     A, Y = buffers.work[start + lo * lda :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
@@ -169,14 +149,6 @@ def dropout_backward(layer, dA, lda, D, ldd, m, n, plan, order, step, adds):
     dropout_rows(dA, lda, D, ldd, order, m, n, rate, plan.header[SEED], step, layer, adds)
 
 
-def columns_backward(layer, dX, lddx, D, ldd, X, ldx, m, n, plan, buffers, adds):
-    """Batch norm, after :func:`sums_share`."""
-    which = MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA
-    mean, deviation, mean_beta, mean_gamma = (statistic(one, layer, plan, buffers) for one in which)
-    gamma, _ = _vectors(layer, plan, buffers)
-    batch_norm_backward(dX, lddx, D, ldd, X, ldx, mean, deviation, gamma, mean_beta, mean_gamma, m, n, adds)
-
-
 def rows_backward(layer, lo, dX, lddx, D, ldd, X, ldx, m, n, plan, buffers, adds):
     """Layer norm."""
     gamma, _ = _vectors(layer, plan, buffers)
@@ -185,7 +157,10 @@ def rows_backward(layer, lo, dX, lddx, D, ldd, X, ldx, m, n, plan, buffers, adds
 
 
 def other_backward(layer, slot, lo, hi, plan, buffers, order, step):
-    """Hand on the delta of an operation that is no dense layer, for rows lo .. hi, to its inputs' dL / dA."""
+    """Hand on the delta of an operation that is no dense layer, for rows lo .. hi, to its inputs' dL / dA.
+
+    Not that of a batch norm: a region begins with it.
+    """
     row, m, work, deltas = plan.table[layer], hi - lo, buffers.work, plan.header[DELTAS]
     ldd, n, kind, bits = row[OUT_LD], row[FAN_OUT], row[KIND], row[ADDS]
     D = work[deltas + row[OUT] + lo * ldd :]
@@ -202,50 +177,8 @@ def other_backward(layer, slot, lo, hi, plan, buffers, order, step):
         hand_on_rows(dA, ld, D, ldd, m, n, adds)
     elif kind == DROPOUT:
         dropout_backward(layer, dA, ld, D, ldd, m, n, plan, order, step, adds)
-    elif kind == BATCH_NORM:
-        columns_backward(layer, dA, ld, D, ldd, A, ld, m, n, plan, buffers, adds)
     elif kind == LAYER_NORM:
         rows_backward(layer, lo, dA, ld, D, ldd, A, ld, m, n, plan, buffers, adds)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# By columns, and the gradients of gamma and beta
-
-
-def column_share(t, layer, plan):
-    """First column of thread t in a region by columns, and the one after its last: whole groups of them."""
-    n_threads, groups = plan.shares.shape[1] - 1, padded_width(layer, plan) // GROUP
-    return t * groups // n_threads * GROUP, min((t + 1) * groups // n_threads * GROUP, plan.table[layer, FAN_OUT])
-
-
-def statistics_share(t, layer, slot, n_rows, plan, buffers):
-    """Statistics of a batch norm for the columns of thread t, over all rows of the batch; the running ones follow."""
-    row = plan.table[layer]
-    (start, ldx), (first, last) = output_place(row[INPUT], slot, plan), column_share(t, layer, plan)
-    momentum = 0.0 if plan.header[OPTIMIZER] == GRADIENT else _real(row[CONSTANT_2])
-    places = [statistic(which, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION)]
-    places += [running_statistic(which, layer, plan, buffers) for which in (0, 1)]
-    X, epsilon = buffers.work[start + first :], _real(row[CONSTANT])
-    column_statistics(*(place[first:] for place in places), X, ldx, n_rows, last - first, epsilon, momentum)
-
-
-def sums_share(t, layer, slot, n_rows, plan, buffers):
-    """Sums of a batch norm's deltas for the columns of thread t, over all rows of the batch."""
-    row, work = plan.table[layer], buffers.work
-    (start, ldx), (first, last) = output_place(row[INPUT], slot, plan), column_share(t, layer, plan)
-    D, X = work[plan.header[DELTAS] + row[OUT] + first :], work[start + first :]
-    which = D_BETA, D_GAMMA, MEAN_D_BETA, MEAN_D_GAMMA, MEAN, INVERSE_DEVIATION
-    *sums, mean, deviation = (statistic(one, layer, plan, buffers)[first:] for one in which)
-    batch_norm_sums(*sums, D, row[OUT_LD], X, ldx, mean, deviation, n_rows, last - first)
-
-
-def gradient_from_sums(item, G, plan, buffers):
-    """G = the sums that a batch norm's region has left, and True; False for an item of anything else."""
-    if plan.table[item[LAYER], KIND] != BATCH_NORM:
-        return False
-    sums = statistic(D_BETA if item[LO] == -1 else D_GAMMA, item[LAYER], plan, buffers)
-    G[: item[WIDTH]] = sums[item[COLUMN] :][: item[WIDTH]]
-    return True
 
 
 def gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):

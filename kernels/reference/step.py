@@ -22,6 +22,7 @@ from fastbp.kernels.layout import (
     ACTIVATION,
     ADDS,
     ADDS_TO_INPUT,
+    BATCH_NORM,
     BIAS,
     BOTTOM,
     CONVENTION,
@@ -60,8 +61,16 @@ from fastbp.kernels.layout import (
     WEIGHTS,
     WITH_LOSS,
     ZEROS,
+    block_count,
 )
 from fastbp.kernels.reference.activations import softmax_backward
+from fastbp.kernels.reference.batch_norm import (
+    first_block,
+    hand_on_share,
+    leave_statistics,
+    leave_sums,
+    normalize_share,
+)
 from fastbp.kernels.reference.gemm import gemm
 from fastbp.kernels.reference.losses import poisson
 from fastbp.kernels.reference.operations import (
@@ -113,18 +122,22 @@ def first_layer(plan):
     return -1 if plan.header[GATHERED] else 0
 
 
+def finish_outputs(layer, slot, lo, hi, plan, buffers, step):
+    """A_l = f_l(Z_l) in place; the output activation is the loss's."""
+    row = plan.table[layer]
+    if layer < plan.header[N_LAYERS] - 1:
+        start, ld = outputs(layer, slot, plan), row[OUT_LD]
+        element_forward(buffers.work[start + lo * ld : start + hi * ld], row, lo * ld, plan, buffers, step)
+
+
 def forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step):
-    """A_l = f_l(Z_l), layers first .. last; the output activation is the loss's. Layer -1 is the copy of rows of X."""
+    """A_l = f_l(Z_l), layers first .. last. Layer -1 is the copy of a batch's rows of X."""
     if first < 0:
         ld, n = plan.header[GATHERED_LD], plan.table[0, FAN_IN]
         gather_rows(buffers.work[plan.header[GATHERED] + lo * ld :], ld, row_values(X), n, order, hi - lo, n)
     for layer in range(max(first, 0), last):
-        row = plan.table[layer]
         operation_forward(layer, slot, lo, hi, plan, buffers, X, order, step)
-        if layer < plan.header[N_LAYERS] - 1:
-            start, ld = outputs(layer, slot, plan), row[OUT_LD]
-            A = buffers.work[start + lo * ld : start + hi * ld]
-            element_forward(A, row, lo * ld, plan, buffers, step)
+        finish_outputs(layer, slot, lo, hi, plan, buffers, step)
 
 
 def owned_forward(t, slot, n_rows, plan, buffers, X, order):
@@ -136,6 +149,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, order):
         for place in range(first, n_rows * row[OUT_LD], row[OUT_LD]) if plan.header[N_LAYERS] > 1 else ():
             A = buffers.work[outputs(0, slot, plan) + place :][: last - first]
             element_forward(A, row, place, plan, buffers, 0)
+        end_owned(slot, first, last - first, n_rows, plan, buffers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -207,15 +221,50 @@ def rows_region(region, plan):
     return what[FIRST], what[LAST], what[WITH_LOSS] > 0, what[TOP], what[BOTTOM]
 
 
-def rows_step(region, slot, lo, hi, scale, plan, buffers, X, targets, order, step):
-    """Forward, loss and deltas for rows lo .. hi of the workspace, or what of them belongs to a region."""
-    first, last, with_loss, top, bottom = rows_region(region, plan)
+def start_region(t, region, slot, lo, hi, n_rows, plan, buffers, step):
+    """What a region's rows begin with, where that is a batch norm, and the next layers forward and backward."""
+    first, last, _, top, _ = rows_region(region, plan)
+    if first == last:
+        hand_on_share(t, top, slot, lo, hi, n_rows, plan, buffers)
+        finish_delta(top - 1, slot, lo, hi, plan, buffers)
+        return first, top - 1
+    if first < 0 or plan.table[first, KIND] != BATCH_NORM:
+        return first, top
+    normalize_share(t, first, slot, lo, hi, n_rows, plan, buffers)
+    finish_outputs(first, slot, lo, hi, plan, buffers, step)
+    return first + 1, top
+
+
+def end_region(t, region, slot, n_rows, plan, buffers):
+    """What a region's rows leave for the batch norm that the next region begins with."""
+    _, last, with_loss, top, bottom = rows_region(region, plan)
+    first, end = first_block(t, n_rows, plan), first_block(t + 1, n_rows, plan)
+    if not with_loss and top == bottom:
+        leave_statistics(last, slot, first, end, 0, plan.table[last, FAN_OUT], n_rows, plan, buffers)
+    elif plan.table[bottom, KIND] == BATCH_NORM:
+        leave_sums(t, bottom, slot, first, end, n_rows, plan, buffers)
+
+
+def end_owned(slot, first, count, n_rows, plan, buffers):
+    """What columns of the first layer's outputs leave for a batch norm behind it: a region begins with that."""
+    if len(plan.table) > 1 and plan.table[1, KIND] == BATCH_NORM:
+        leave_statistics(1, slot, 0, block_count(n_rows), first, count, n_rows, plan, buffers)
+
+
+def rows_step(t, region, slot, lo, hi, n_rows, scale, plan, buffers, X, targets, order, step):
+    """Forward, loss and deltas for rows lo .. hi of the workspace, or what of them belongs to a region.
+
+    They are share t of the batch's ``n_rows``.
+    """
+    _, last, with_loss, _, bottom = rows_region(region, plan)
+    first, top = start_region(t, region, slot, lo, hi, n_rows, plan, buffers, step)
     forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step)
     if with_loss:
         loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(top, bottom, -1):
         operation_backward(layer, slot, lo, hi, plan, buffers, order, step)
         finish_delta(layer - 1, slot, lo, hi, plan, buffers)
+    end_region(t, region, slot, n_rows, plan, buffers)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from fastbp.kernels.layout import (
     AHEAD,
     BATCH,
+    BATCH_NORM,
     CONVENTION,
-    FIRST,
+    KIND,
     L2,
     OPTIMIZER,
     OWNERS,
@@ -12,12 +13,10 @@ from fastbp.kernels.layout import (
     SCIKIT_LEARN,
     SHARD,
     SQUARES,
-    STATISTICS,
-    SUMS_OF_DELTAS,
     WHAT,
 )
+from fastbp.kernels.reference.batch_norm import block_rows
 from fastbp.kernels.reference.clipping import clip_gradients, clipped_updates, stored_gradients
-from fastbp.kernels.reference.operations import statistics_share, sums_share
 from fastbp.kernels.reference.optimizers import step_scalars
 from fastbp.kernels.reference.rules import begin_step
 from fastbp.kernels.reference.step import batch_loss, batch_weight, owned_forward, rows_step, sum_of_losses
@@ -32,6 +31,7 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
     """
     order = order[: len(order) - AHEAD]
     header, threads = plan.header, range(plan.shares.shape[1] - 1)
+    norms = (plan.table[:, KIND] == BATCH_NORM).any()
     batch, optimizer, convention = header[BATCH], header[OPTIMIZER], header[CONVENTION]
     for s, rate in enumerate(rates.tolist()):
         now, slot = order[s * batch : (s + 1) * batch], s % 2
@@ -42,18 +42,17 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
         size = header[SHARD]
         for k in range(-(-n_rows // size) if size else 0):
             here = now[k * size : (k + 1) * size]
-            rows_step(1, slot, 0, len(here), 1 / weight, plan, buffers, X, targets, here, step + s)
+            rows_step(0, 1, slot, 0, len(here), n_rows, 1 / weight, plan, buffers, X, targets, here, step + s)
             buffers.row_loss[len(threads) * size + k] = sum_of_losses(0, len(here), buffers)
             tiles_step(0, k, slot, 0, len(here), 0.0, 0.0, 0.0, plan, buffers, X, here, hyper)
         for region in range(1, 2 if plan.regions is None else len(plan.regions)) if not size else ():
-            what, layer = (ROWS, 0) if plan.regions is None else plan.regions[region, [WHAT, FIRST]]
-            if what == ROWS:
-                rows_step(region, slot, 0, n_rows, 1 / weight, plan, buffers, X, targets, now, step + s)
-            for t in threads:
-                if what == STATISTICS:
-                    statistics_share(t, layer, slot, n_rows, plan, buffers)
-                elif what == SUMS_OF_DELTAS:
-                    sums_share(t, layer, slot, n_rows, plan, buffers)
+            if plan.regions is not None and plan.regions[region, WHAT] != ROWS:
+                continue
+            for t in threads if norms else (0,):
+                lo, hi = block_rows(t, n_rows, plan) if norms else (0, n_rows)
+                here = now[lo:hi]
+                if lo < hi:
+                    rows_step(t, region, slot, lo, hi, n_rows, 1 / weight, plan, buffers, X, targets, here, step + s)
         begin_step(plan, hyper, rate, step + s + 1)
         rate, correction = step_scalars(optimizer, convention, hyper, rate, step + s + 1)
         l2 = float(hyper[L2])

@@ -39,12 +39,9 @@ from fastbp.kernels.layout import (
     ZEROS,
     padded,
 )
+from fastbp.kernels.reference.batch_norm import gradient_from_sums
 from fastbp.kernels.reference.gemm import column_sums, gemm_transposed
-from fastbp.kernels.reference.operations import (
-    gradient_from_sums,
-    gradient_of_gamma,
-    output_place,
-)
+from fastbp.kernels.reference.operations import gradient_of_gamma, output_place
 from fastbp.kernels.reference.rules import apply_rule
 from fastbp.kernels.reference.sparse import csr_gradient, row_values, sort_entries
 from fastbp.kernels.reference.tiles import add_squares, transpose_tile
@@ -75,7 +72,9 @@ def tile_gradient(item, G, slot, lo, hi, plan, buffers, X, order, t):
     delta = work[header[DELTAS] + row[OUT] + lo * ldd + item[COLUMN] :]
     zeros, none = work[header[ZEROS] :], -np.inf
     if first < 0:
-        if gradient_from_sums(item, G, plan, buffers) or gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):
+        if gradient_from_sums(item, G, n_rows, plan, buffers):
+            return
+        if gradient_of_gamma(item, G, slot, lo, hi, plan, buffers):
             return
         column_sums(G, delta, ldd, width, n_rows)
     elif below >= 0 or header[GATHERED]:

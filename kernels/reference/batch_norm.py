@@ -1,0 +1,156 @@
+"""Batch norm as a part of a step: statistics and sums of deltas by blocks of rows.
+
+Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows.
+"""
+
+import numpy as np
+
+from fastbp.kernels.layout import (
+    ACTIVATION,
+    ADDS,
+    ADDS_TO_INPUT,
+    BATCH_NORM,
+    BIAS,
+    BLOCK_D_BETA,
+    BLOCK_D_GAMMA,
+    BLOCK_OFFSET,
+    BLOCK_SQUARES,
+    BLOCK_START,
+    COLUMN,
+    CONSTANT,
+    CONSTANT_2,
+    DELTAS,
+    FAN_OUT,
+    GRADIENT,
+    INPUT,
+    INPUT_ASKS,
+    INVERSE_DEVIATION,
+    KIND,
+    LAYER,
+    LO,
+    MEAN,
+    MEAN_D_BETA,
+    MEAN_D_GAMMA,
+    N_STATS,
+    OPTIMIZER,
+    OUT,
+    OUT_LD,
+    RELU,
+    STATS,
+    WEIGHTS,
+    WIDTH,
+    block_count,
+)
+from fastbp.kernels.reference.normalization import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_statistics,
+    block_start,
+    block_statistics,
+    block_sums,
+    sum_of_blocks,
+)
+from fastbp.kernels.reference.operations import output_place, outputs, padded_width, running_statistic
+
+
+def first_block(t, n_rows, plan):
+    """First block of share t, and for the number of shares the number of blocks. Share 0 always has some."""
+    return -(-t * block_count(n_rows) // (plan.shares.shape[1] - 1))
+
+
+def block_rows(t, n_rows, plan):
+    """First row of share t, and the one after its last."""
+    return block_start(first_block(t, n_rows, plan), n_rows), block_start(first_block(t + 1, n_rows, plan), n_rows)
+
+
+def statistic(which, place, layer, plan, buffers):
+    """One of the arrays of a batch norm that stand at STATS: of a share where ``place`` is its number."""
+    width = padded_width(layer, plan)
+    return buffers.work[plan.table[layer, STATS] + (place * N_STATS + which) * width :][:width]
+
+
+def block_values(which, k, layer, plan, buffers):
+    """The same of block k, and those of the blocks after it, ``N_STATS`` rows further on each."""
+    width, place = padded_width(layer, plan), plan.shares.shape[1] - 1 + k
+    return buffers.work[plan.table[layer, STATS] + (place * N_STATS + which) * width :]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forward
+
+
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers):
+    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
+    start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
+    which = BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES
+    for k in range(block, end):
+        lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
+        places = [block_values(one, k, layer, plan, buffers)[column:] for one in which]
+        block_statistics(*places, buffers.work[start + lo * ldx + column :], ldx, hi - lo, count)
+
+
+def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
+    """A batch norm's output for rows lo .. hi, before its activation but with a relu, from what all blocks have left.
+
+    Share 0 also moves the running statistics.
+    """
+    row, n = plan.table[layer], plan.table[layer, FAN_OUT]
+    places = [statistic(which, t, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION)]
+    running = [running_statistic(which, layer, plan, buffers) for which in (0, 1)]
+    parts = [block_values(which, 0, layer, plan, buffers) for which in (BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES)]
+    epsilon, momentum = row[[CONSTANT, CONSTANT_2]].view(float).tolist()
+    if t > 0 or plan.header[OPTIMIZER] == GRADIENT:  # a gradient alone changes nothing
+        momentum = 0.0
+    ldb = N_STATS * padded_width(layer, plan)
+    batch_statistics(*places, *running, *parts, ldb, n_rows, n, epsilon, momentum)
+    (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
+    X, Y = buffers.work[start + lo * ldx :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
+    gamma, beta = (buffers.parameters[row[column] :] for column in (WEIGHTS, BIAS))
+    floor = 0.0 if row[ACTIVATION] == RELU else -np.inf
+    batch_norm_forward(Y, ldy, X, ldx, *places, gamma, beta, floor, hi - lo, n)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Backward
+
+
+def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
+    """What blocks block .. end, of share t, add to the sums of a batch norm's deltas."""
+    row, work = plan.table[layer], buffers.work
+    (start, ldx), ldd = output_place(row[INPUT], slot, plan), row[OUT_LD]
+    mean, deviation = (statistic(which, t, layer, plan, buffers) for which in (MEAN, INVERSE_DEVIATION))
+    for k in range(block, end):
+        lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
+        beta, gamma = (block_values(which, k, layer, plan, buffers) for which in (BLOCK_D_BETA, BLOCK_D_GAMMA))
+        D, X = work[plan.header[DELTAS] + row[OUT] + lo * ldd :], work[start + lo * ldx :]
+        block_sums(beta, gamma, D, ldd, X, ldx, mean, deviation, hi - lo, row[FAN_OUT])
+
+
+def hand_on_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
+    """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left."""
+    row, work, n = plan.table[layer], buffers.work, plan.table[layer, FAN_OUT]
+    if not row[ADDS] & INPUT_ASKS:
+        return
+    ldb, n_blocks = N_STATS * padded_width(layer, plan), block_count(n_rows)
+    for mean_of, sums in ((MEAN_D_BETA, BLOCK_D_BETA), (MEAN_D_GAMMA, BLOCK_D_GAMMA)):
+        parts = block_values(sums, 0, layer, plan, buffers)
+        sum_of_blocks(statistic(mean_of, t, layer, plan, buffers), parts, ldb, n_blocks, n, 1 / n_rows)
+    which = MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA
+    mean, deviation, *means = (statistic(one, t, layer, plan, buffers) for one in which)
+    deltas, below, ldd = plan.header[DELTAS], plan.table[row[INPUT]], row[OUT_LD]
+    ld = below[OUT_LD]
+    dX, D = work[deltas + below[OUT] + lo * ld :], work[deltas + row[OUT] + lo * ldd :]
+    X, gamma = work[outputs(row[INPUT], slot, plan) + lo * ld :], buffers.parameters[row[WEIGHTS] :]
+    adds = (row[ADDS] & ADDS_TO_INPUT) > 0
+    batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means, hi - lo, n, adds)
+
+
+def gradient_from_sums(item, G, n_rows, plan, buffers):
+    """G = the sum of what all blocks have left of a batch norm's deltas, and True; False for any other item."""
+    layer = item[LAYER]
+    if plan.table[layer, KIND] != BATCH_NORM:
+        return False
+    parts = block_values(BLOCK_D_BETA if item[LO] == -1 else BLOCK_D_GAMMA, 0, layer, plan, buffers)
+    ldb = N_STATS * padded_width(layer, plan)
+    sum_of_blocks(G, parts[item[COLUMN] :], ldb, block_count(n_rows), item[WIDTH], 1.0)
+    return True
