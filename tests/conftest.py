@@ -3,12 +3,15 @@
 import _features
 import pytest
 
+from fastbp.backends import cpu
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_together():
-    """Networks with features are compiled as one."""
+    """Networks with features are compiled as one, and with threads where a test asks for them."""
     with pytest.MonkeyPatch.context() as patch:
         _features.compile_together(patch.setattr)
+        patch.setattr(cpu, "usable_threads", lambda: 1)
         yield
 
 

@@ -95,6 +95,7 @@ def test_who_hands_deltas_to_whom():
     }  # fmt: skip
 
 
+@pytest.mark.compiled_as_used
 def test_the_plan_says_by_its_type_what_is_used():
     network = [Operation(DENSE, -1), Operation(DROPOUT, 0, constant=0.5), Operation(LAYER_NORM, 1), Operation(DENSE, 2)]
     plan, _ = planned((5, 9, 9, 9, 2), network)
