@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _kernels as loops
-from benchmarks import _loss_cases
+from benchmarks import _layer_cases, _loss_cases
 from benchmarks._kernels import BACKWARD, FORWARD, GRADIENT, SORT, Case
 from benchmarks._operands import aligned as _aligned
 from benchmarks._operands import in_place as _case
@@ -385,7 +385,7 @@ def _named() -> dict[str, Callable[..., Case]]:
     cases["softmax_cross_entropy 256x100"] = partial(loss, loops.SOFTMAX_LOSS, 256, 100)
     for what in (loops.SOFTMAX_LOSS, loops.SIGMOID_LOSS):
         cases[f"{LOSSES[what]} 64x10 scikit-learn"] = partial(loss, what, 64, 10, convention=layout.SCIKIT_LEARN)
-    cases |= _loss_cases.CASES
+    cases |= _loss_cases.CASES | _layer_cases.CASES
     for what, name in ((loops.ADAM, "adam"), (loops.SGD, "sgd")):
         for size in (768, 4_000_000):  # a tile of 48 rows and 16 columns; 64 MB of float32 in four arrays
             cases[f"{name} {size}"] = partial(update, what, size)

@@ -17,11 +17,14 @@ import numpy as np
 from fastbp.kernels.cpu import (
     activations,
     adaptive,
+    dropout,
     losses,
+    normalization,
     optimizers,
     output_losses,
     predict,
     rectifiers,
+    residual,
     robust_losses,
     rules,
     soft_targets,
@@ -256,6 +259,39 @@ def rectifier(n_times, what, out, S, Z, A, code):
             rectifiers.rectifier_forward_slope(out, S, code)
         else:
             rectifiers.rectifier_backward(out, A, S, code)
+
+
+@repeated
+def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, index, floor, m, n):
+    """A part of a normalisation, a dropout or a skip connection, by its place in ``_layer_cases.NAMES``."""
+    a, b, c = window(vectors, 0, ldv), window(vectors, ldv, ldv), window(vectors, 2 * ldv, ldv)
+    d, e, part = window(vectors, 3 * ldv, ldv), window(vectors, 4 * ldv, ldv), n_blocks * ldv
+    for _ in range(n_times):
+        if what == 0:
+            normalization.block_statistics(a, b, c, A, ld, m, n)
+        elif what == 1:
+            offsets, squares = window(stats, part, part), window(stats, 2 * part, part)
+            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, m, n, 1e-5, 0.1)
+        elif what == 2:
+            normalization.batch_norm_forward(Y, ld, A, ld, a, b, c, d, floor, m, n)
+        elif what == 3:
+            normalization.batch_norm_inference(Y, ld, A, ld, a, b, c, d, m, n, 1e-5)
+        elif what == 4:
+            normalization.block_sums(a, b, B, ld, A, ld, c, d, m, n)
+        elif what == 5:
+            normalization.batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, m, n, False)
+        elif what == 6:
+            normalization.layer_norm_forward(Y, ld, A, ld, stats, a, b, m, n, 1e-5)
+        elif what == 7:
+            normalization.layer_norm_backward(Y, ld, B, ld, A, ld, stats, a, m, n, False)
+        elif what == 8:
+            normalization.layer_norm_gamma(a, B, ld, A, ld, stats, n, m)
+        elif what == 9:
+            dropout.dropout_rows(Y, ld, A, ld, index, m, n, 0.2, 7, 3, 1, False)
+        elif what == 10:
+            residual.add_rows(Y, ld, A, ld, B, ld, m, n)
+        else:
+            residual.hand_on_rows(Y, ld, A, ld, m, n, False)
 
 
 @repeated

@@ -19,7 +19,7 @@ SECONDS_PER_BYTE_OF_PRODUCT = 4.4e-12  # one multiply-add of float32: 4 bytes
 SECONDS_PER_PARAMETER = 0.4e-9
 SECONDS_PER_ROW = 5e-8  # loss and calls
 # Of a normalisation, a dropout or a skip connection, forward and backward: layer norm and dropout 1.5 ns, batch norm
-# 2.5 (benchmarks/results/features.json: what they add to a step of two threads, by 768 outputs and 128 rows)
+# 1.2 (what they add to a step of `deep` on two threads, by 768 outputs and 128 rows: benchmarks/NOTES.md)
 SECONDS_PER_OUTPUT = 1.5e-9
 # One region of a training step: threads wait for each other without leaving compiled code, and some shares are longer.
 # Measured on 64-32-10, batch 32: 7.8 us a step on one thread, 5.9 on two.
@@ -105,9 +105,10 @@ def training_plan(
     itemsize = np.dtype(dtype).itemsize
     shard = shard_rows(widths, batch, operations)
     seconds = step_seconds(widths, batch, itemsize, density, operations)
-    norms = any(one.kind == BATCH_NORM for one in operations)  # a share of their rows is whole blocks
+    norms = sum(one.kind == BATCH_NORM for one in operations)
+    # with a batch norm a share of the rows is whole blocks, and there are two meetings more for each
     parts = layout.block_count(batch) if norms else -(-batch // max(shard, 1))
-    threads = useful_threads(seconds, parts, n_threads, 2 * REGION)
+    threads = useful_threads(seconds, parts, n_threads, (2 + 2 * norms) * REGION)
     arguments: dict[str, Any] = {
         "dtype": dtype, "lanes": lanes, "batch": batch, "n_threads": threads, "density": density,
         "operations": operations, "clipping": clipping, **codes,

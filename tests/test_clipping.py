@@ -21,6 +21,7 @@ from fastbp.kernels.reference import clipping as clipping_twins
 from fastbp.kernels.reference import training as training_twins
 from fastbp.kernels.reference.update import tile_place
 
+pytestmark = pytest.mark.compiled_as_used  # in shards, which a batch norm has not
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 ACTIVATIONS = ("relu", "tanh", "softmax")

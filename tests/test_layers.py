@@ -6,6 +6,7 @@ from scipy import sparse
 
 import fastbp
 from fastbp import BatchNorm, Dense, Dropout, LayerNorm, Residual, Sequential, Trainer
+from fastbp.kernels.layout import OWNERS
 
 # One network with everything
 EVERYTHING = [
@@ -105,11 +106,18 @@ def test_cpu_agrees_with_reference(dtype):
         assert np.abs(got - want).max() <= tolerance * max(np.abs(want).max(), 1e-2)
 
 
-def test_bits_do_not_depend_on_threads():
+@pytest.mark.parametrize("first", [0, 1])
+def test_bits_do_not_depend_on_threads(first, monkeypatch):
+    """From a dense layer on, its owners leave the statistics of the batch norm behind it."""
+    monkeypatch.setattr("fastbp.kernels.schedule.TOLERATED_IMBALANCE", np.inf)
     X, y = rows(163, 37)
-    weights = []
+    weights, layers = [], EVERYTHING[first:]
     for n_threads in (1, 2):
-        trainer = trainer_of(EVERYTHING, "cpu", "float32", fastbp.AdamW(), n_features=37, n_threads=n_threads)
+        monkeypatch.setattr("fastbp.kernels.schedule.useful_threads", lambda *rest, n=n_threads: n)
+        trainer = trainer_of(layers, "cpu", "float32", fastbp.AdamW(), n_features=37, n_threads=n_threads)
+        session = trainer._open(*trainer._checked(X, y, None), batch_size=50)
+        assert session._threads == n_threads
+        assert session._plan.header[OWNERS] == (first == 1 and n_threads == 2)
         trainer.fit(X, y, epochs=2, batch_size=50)
         weights.append(trainer.model.get_weights())
     assert all(np.array_equal(one, two) for one, two in zip(*weights, strict=True))
@@ -117,7 +125,7 @@ def test_bits_do_not_depend_on_threads():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shares_of_the_work_change_no_sum(name, monkeypatch):
-    """The NumPy twins on a plan for several threads: regions by rows and columns, owners, all as in compiled code."""
+    """The NumPy twins on a plan for several threads: shares of the rows, owners, all as in compiled code."""
     from fastbp.backends.reference import BACKEND
 
     X, y = rows()
@@ -125,6 +133,7 @@ def test_shares_of_the_work_change_no_sum(name, monkeypatch):
     for n_threads in (1, 3):
         trainer = trainer_of(NETWORKS[name])
         monkeypatch.setattr("fastbp.kernels.schedule.useful_threads", lambda *rest, n=n_threads: n)
+        monkeypatch.setattr("fastbp.kernels.schedule.TOLERATED_IMBALANCE", np.inf)
         trainer.fit(X, y, epochs=2, batch_size=9)
         fitted.append(trainer.model.get_weights())
     assert BACKEND.name == trainer.backend

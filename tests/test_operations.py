@@ -129,6 +129,18 @@ def test_places_do_not_overlap():
     assert vectors == [(1, 0, 24, -1, 0), (1, 0, 24, -2, 0), (2, 0, 24, -1, 0), (2, 0, 24, -2, 0)]
 
 
+def test_a_batch_norm_has_no_more_threads_than_blocks_of_rows():
+    options = {"dtype": np.float32, "lanes": 8, "batch": 32, "n_threads": 16}
+    plain, normed = (
+        [Operation(DENSE, -1), Operation(kind, 0), Operation(DENSE, 1)] for kind in (LAYER_NORM, BATCH_NORM)
+    )
+    shares = [
+        schedule.training_plan((512, 2048, 2048, 512), ("identity",) * 3, operations=network, **options)[0].shares
+        for network in (plain, normed)
+    ]
+    assert shares[0].shape[1] - 1 > layout.block_count(32) == shares[1].shape[1] - 1
+
+
 def test_a_batch_norm_has_no_shards_and_only_dense_layers_owners():
     assert schedule.shard_rows((16, 32, 32, 2), 4096) > 0
     assert schedule.shard_rows((16, 32, 32, 2), 4096, [DENSE_0, NORM_1, DENSE_2]) == 0

@@ -54,7 +54,8 @@ def _mask_row(
 ) -> Any:  # fmt: skip
     """One row of :func:`dropout_rows`: column c has word c // quarter of counter c % quarter.
 
-    In vector IR: LLVM does not vectorise a loop with eight arrays that might overlap (3 ns an element, instead of 0.6).
+    In vector IR: LLVM does not vectorise a loop with eight arrays that might overlap. 256 x 128, float32, one thread:
+    1.6 to 1.9 ns an element as such a loop, 1.0 to 1.1 as here.
     """
     i = types.intp
     signature = types.void(Y, A, i, i, Y.dtype, i, i, i, i, types.boolean)

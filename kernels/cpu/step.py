@@ -27,7 +27,6 @@ from numba import types
 from fastbp.kernels.cpu._jit import by_type_inlined, kernel, more_than_dense, uses
 from fastbp.kernels.cpu.activations import softmax_backward
 from fastbp.kernels.cpu.batch_norm import (
-    blocks_of,
     first_block,
     hand_on_share,
     leave_statistics,
@@ -37,6 +36,7 @@ from fastbp.kernels.cpu.batch_norm import (
 from fastbp.kernels.cpu.gemm import gemm
 from fastbp.kernels.cpu.groups import group_sum
 from fastbp.kernels.cpu.losses import poisson
+from fastbp.kernels.cpu.normalization import blocks_of
 from fastbp.kernels.cpu.operations import other_backward, other_forward, outputs
 from fastbp.kernels.cpu.output_losses import output_loss
 from fastbp.kernels.cpu.rectifiers import element_backward, element_forward, last_forward
