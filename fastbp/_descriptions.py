@@ -150,10 +150,31 @@ def read_weights(tensors: Tensors, model: Sequential, *, alone: bool) -> list[Ar
     return tensors.load(names)
 
 
+def _first_function(value: Any, what: str) -> str | None:
+    """Where layers hold a function first, in words; None where they do not.
+
+    >>> _first_function((layers.Dropout(0.2), layers.Dense(3, initializer=max)), "layers")
+    'layers[1].initializer is a function, <built-in function max>'
+    """
+    if dataclasses.is_dataclass(value):
+        parts = [(f"{what}.{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif isinstance(value, tuple):
+        parts = [(f"{what}[{k}]", item) for k, item in enumerate(value)]
+    else:
+        return f"{what} is a function, {shown(value)}" if callable(value) else None
+    return next(filter(None, (_first_function(part, name) for name, part in parts)), None)
+
+
 def save_model(model: Sequential, path: Path) -> None:
     """Write a model to a file."""
     if not all(np.isfinite(array).all() for array in model._weights):
         raise ValueError("the model has weights that are infinite or NaN, which no file is loaded with: train it anew")
+    function = _first_function(model.layers, "layers")
+    if function is not None:
+        raise TypeError(
+            f"{function}, which no file holds: give an initializer by its name to save the model, or save its "
+            "get_weights(). A checkpoint of the trainer can be resumed with the same function"
+        )
     header = {"kind": "model", "model": describe_model(model)}
     write(path, header, named_weights(model))
 

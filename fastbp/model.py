@@ -202,7 +202,8 @@ class Sequential:
         OSError
             Where it cannot be written.
         TypeError, ValueError
-            For another path, a layer of a class of your own, or weights that are not finite.
+            For another path, a layer of a class of your own or with a function as initializer, or weights that are not
+            finite.
 
         Examples
         --------

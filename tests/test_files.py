@@ -221,6 +221,9 @@ def test_what_cannot_be_saved_is_refused_and_leaves_what_was_there(tmp_path):
     before = path.read_bytes()
     with pytest.raises(TypeError, match="a file holds layers of fastbp, not of a class of your own"):
         a_model(layers=[Mine(3)]).save(path)
+    zeros = lambda rng, fan_in, fan_out, activation: (np.zeros((fan_in, fan_out)), np.zeros(fan_out))  # noqa: E731
+    with pytest.raises(TypeError, match=r"layers\[1\].layers\[0\].initializer is a function, .*, which no file holds"):
+        a_model(layers=[fastbp.Dense(3), fastbp.Residual([fastbp.Dense(3, initializer=zeros)])]).save(path)
     model._weights[2][0, 0] = np.nan
     with pytest.raises(ValueError, match="the model has weights that are infinite or NaN"):
         model.save(path)
