@@ -19,6 +19,7 @@ from fastbp.kernels.cpu import (
     clipping,
     gemm,
     losses,
+    normalization,
     optimizers,
     output_losses,
     robust_losses,
@@ -156,6 +157,24 @@ def other_losses(at_end, row_loss, dZ, Z, ld, labels, values, index, weights, sc
         soft_targets.block_soft_cross_entropy(*out, np.zeros(0, np.intp), values, blocks, one, *rest)
 
 
+def batch_norms(dtype, at_end):
+    """Matrices end with the padding of their last row, and what belongs to columns with that of the last column."""
+    for m, n in itertools.product((1, 4, 20), (1, 7, 16, 17, 33, 70)):
+        ld, count = layout.padded(n), layout.block_count(m)
+        X, D, Y = (guarded(np.ones((m, ld), dtype), at_end) for _ in range(3))
+        first, second, third, fourth, fifth = (guarded(np.ones(ld, dtype), at_end) for _ in range(5))
+        parts = [guarded(np.ones((count, ld), dtype), at_end) for _ in range(3)]
+        normalization.block_statistics(first, second, third, X, ld, m, n)
+        normalization.batch_statistics(first, second, third, fourth, *parts, ld, m, n, 0.1, 0.1)
+        normalization.batch_norm_forward(Y, ld, X, ld, first, second, third, fourth, dtype(0), m, n)
+        normalization.block_sums(first, second, D, ld, X, ld, third, fourth, m, n)
+        normalization.sum_of_blocks(first, parts[0], ld, count, n, 0.1)
+        for adds in (False, True):
+            normalization.batch_norm_backward(
+                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, m, n, adds
+            )  # fmt: skip
+
+
 def transposes(dtype, at_end):
     for fan_in, fan_out in ((1, 1), (17, 33), (40, 5), (65, 16)):
         rows = layout.padded(fan_in)
@@ -205,7 +224,7 @@ def main():
         print(ctypes.c_double.from_address(address).value)
         return
     for dtype, at_end in itertools.product(DTYPES, (True, False)):
-        for check in (products, elements, transposes, training):
+        for check in (products, elements, batch_norms, transposes, training):
             print(check.__name__, np.dtype(dtype).name, "end" if at_end else "begin", flush=True)
             check(dtype, at_end)
     print("nothing outside was touched")
