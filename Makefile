@@ -9,10 +9,10 @@ TESTS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-slow lint bench clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 $(VENV)/.made:
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) is not found: name a Python >= 3.11 with 'make PYTHON=...'" >&2; exit 1; }
@@ -29,8 +29,13 @@ $(VENV)/.with-%: pyproject.toml $(VENV)/.made
 demo: $(VENV)/.with-plot  ## train on digits, compare with the reference and scikit-learn, write demo.png
 	$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.with-plot,test  ## run the tests
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test: $(VENV)/.with-plot,test  ## run the tests, but for those that wait long for the compiler
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.with-plot,test  ## run those: other vectors and CPU models, all features at once, cold starts
+	$(PYTEST) -m slow $(TESTS)
 
 lint: $(VENV)/.with-dev  ## ruff and mypy
 	$(BIN)/ruff check

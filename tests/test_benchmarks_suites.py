@@ -186,6 +186,7 @@ def test_scores():
     assert list(digits.decide([[0.1, 0.9], [2.0, 1.0]])) == [1, 0]
 
 
+@pytest.mark.slow
 def test_fits_end_to_end(tmp_path, capsys):
     path = tmp_path / "fit.json"
     options = ["--suite", "fit", "--workloads", "diabetes", "--threads", "1", "--quick", "--rounds", "1"]

@@ -45,13 +45,15 @@ WIDEST = f"{512 if FEATURES.get('avx512f') else 256 if FEATURES.get('avx2') else
 
 
 @pytest.fixture(scope="module")
-def results():
-    """A future for each configuration; all that this machine can run are under way."""
+def results(request):
+    """A future for each configuration; all that tests of this run ask for, and this machine can run, are under way."""
+    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    asked = {"host", *(item.callspec.params.get("name") for item in here)}
     with ThreadPoolExecutor(2) as pool:
         futures = {
             name: pool.submit(run, SCRIPT, *arguments, path=[SCRIPT.parent], NUMBA_NUM_THREADS=str(POOL), **changes)
             for name, (changes, arguments, _, reason) in CONFIGURATIONS.items()
-            if reason is None and name != WIDEST
+            if reason is None and name != WIDEST and name in asked
         }
         if WIDEST in CONFIGURATIONS:  # to name the widest vectors changes nothing: the code is the host's
             futures[WIDEST] = futures["host"]
@@ -76,7 +78,8 @@ def one_digest(runs):
     return next(iter(runs.values()))
 
 
-each_configuration = pytest.mark.parametrize("name", CONFIGURATIONS)
+others = [pytest.param(name, marks=pytest.mark.slow) for name in CONFIGURATIONS if name != "host"]
+each_configuration = pytest.mark.parametrize("name", ["host", *others])
 
 
 @each_configuration
@@ -110,7 +113,7 @@ def test_bits_do_not_depend_on_the_threads_of_a_session(results):
         one_digest(digests)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if name != "host"])
+@pytest.mark.parametrize("name", others)
 def test_bits_do_not_depend_on_vectors_or_cpu(results, name):
     there, here = result(results, name), result(results, "host")
     left_out = [word[1:] for word in CONFIGURATIONS[name][1] if word.startswith("-")]

@@ -136,12 +136,14 @@ def assert_steps_agree(dtype, tolerance, update, **way):
         assert clipping.clip_factor(net.plan, net.buffers, net.hyper) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("update", UPDATES)
 def test_shared_steps_agree_with_their_twin(update, way):
     assert_steps_agree(np.float32, 1e-4, UPDATES[update], **WAYS[way])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", UPDATES)
 def test_serial_steps_agree_with_their_twin(update):
     assert_steps_agree(np.float64, 1e-12, UPDATES[update])

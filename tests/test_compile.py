@@ -60,6 +60,7 @@ def test_every_dispatcher_has_the_options():
 # Compiling ahead into an empty folder, and what came of it: Numba keeps no text of code that it loads
 AHEAD = """
 import sys
+from pathlib import Path
 from fastbp import warmup
 from fastbp.kernels.cpu.losses import block_softmax_cross_entropy, softmax_cross_entropy
 from fastbp.kernels.cpu.output_losses import output_cross_entropy, output_poisson
@@ -69,7 +70,7 @@ from fastbp.kernels.cpu.rectifiers import rectifier_backward, rectifier_forward,
 from fastbp.kernels.cpu.training import train_steps
 assert warmup.main(["float32"]) == 0
 (text,) = train_steps.serial.inspect_llvm().values()
-open(sys.argv[1], "w").write(text)
+Path(sys.argv[1]).write_text(text)
 assert softmax_cross_entropy._part.signatures and not block_softmax_cross_entropy._part.signatures
 unused = row_sum, weighted_targets, soft_sigmoid_cross_entropy, output_cross_entropy, output_poisson
 assert not any(kernel._part.signatures for kernel in unused)
@@ -85,6 +86,7 @@ def ahead(tmp_path_factory):
     return folder, succeed("-c", AHEAD, folder / "ir", NUMBA_CACHE_DIR=folder)
 
 
+@pytest.mark.slow
 def test_no_float_instruction_of_a_step_has_a_banned_flag(ahead):
     text = (ahead[0] / "ir").read_text()
     lines = instructions(text)
@@ -95,6 +97,7 @@ def test_no_float_instruction_of_a_step_has_a_banned_flag(ahead):
     assert flags.count("nsz") > 200  # the rest is written by hand in simd.py
 
 
+@pytest.mark.slow
 def test_warmup_leaves_nothing_to_compile(ahead):
     """After it, training, prediction and validation of a fresh process write no file and say nothing."""
     cache, done = ahead

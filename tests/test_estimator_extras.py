@@ -327,6 +327,7 @@ def test_the_loss_of_two_targets_is_the_sum_of_theirs():
     assert model.validation_loss_curve_[-1] == pytest.approx(sum(losses), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_two_targets_with_everything_else():
     weights = [{0: 1, 1: 2, 2: 5}, "balanced"]
     model = MLPClassifier(early_stopping=True, class_weight=weights, **OPTIONS).fit(sparse.csr_array(X), TWO)

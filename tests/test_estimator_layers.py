@@ -160,6 +160,7 @@ def test_alpha_is_on_weights_alone(twins):
 # Compiled, with all of them
 
 
+@pytest.mark.slow
 def test_digits_and_threads():
     """A good score on real data; the same bits on one and two threads; predictions are those of the model."""
     data, y = load_digits(return_X_y=True)

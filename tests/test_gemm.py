@@ -255,6 +255,7 @@ def test_micro_kernel_goes_on_with_a_sum(gather, height, vectors):
     assert (whole == SENTINEL).sum() >= 128 + 3 * (height - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs mmap and mprotect")
 def test_nothing_outside_an_array_is_touched():
     """In a process of its own: reading one element too far is a fault."""

@@ -89,7 +89,7 @@ def test_gradients_agree_with_central_differences(name):
         assert np.abs(gradient - want).max() <= 1e-6 * max(np.abs(want).max(), 1e-2), what
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_cpu_agrees_with_reference(dtype):
     """Losses, gradients, running statistics, predictions; a last batch that is short, of one row even."""
     X, y = rows(51, 20)
@@ -106,6 +106,7 @@ def test_cpu_agrees_with_reference(dtype):
         assert np.abs(got - want).max() <= tolerance * max(np.abs(want).max(), 1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_bits_do_not_depend_on_threads(first, monkeypatch):
     """From a dense layer on, its owners leave the statistics of the batch norm behind it."""

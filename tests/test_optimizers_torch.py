@@ -120,7 +120,12 @@ AROUND = [
 ]
 
 
-@pytest.mark.parametrize("optimizer", AROUND, ids=repr)
+def slow_where_clipped(optimizer):
+    """What is clipped is compiled for itself."""
+    return pytest.param(optimizer, marks=pytest.mark.slow) if optimizer.clip_norm else optimizer
+
+
+@pytest.mark.parametrize("optimizer", [slow_where_clipped(one) for one in AROUND], ids=repr)
 def test_whole_training_agrees_between_backends(optimizer):
     for a, b in zip(*(train(optimizer, backend)[1] for backend in BACKENDS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)

@@ -357,6 +357,7 @@ def plan_of(*activations):
     return planning.plan((4,) * (len(activations) + 1), activations, dtype=np.float32, lanes=8, batch=3)[0]
 
 
+@pytest.mark.compiled_as_used
 def test_only_networks_with_one_of_them_have_the_feature():
     plain = [name for name in layout.ACTIVATIONS if name not in layout.RECTIFIERS]
     plan = plan_of(*plain)

@@ -83,7 +83,8 @@ def each_case(*ways):
     for dtype, case, way in itertools.product(DTYPES, CASES, ways or ("threaded",)):
         alone = WAYS[way]["n_threads"] == 1
         if case not in WITH_FEATURES or ("shard" not in WAYS[way] and alone == (dtype == np.float64)):
-            kept.append((dtype, case, way) if ways else (dtype, case))
+            marks = pytest.mark.slow if case in WITH_FEATURES and dtype == np.float32 else ()
+            kept.append(pytest.param(dtype, case, *((way,) if ways else ()), marks=marks))
     return pytest.mark.parametrize(("dtype", "case", "way") if ways else ("dtype", "case"), kept)
 
 
@@ -118,6 +119,7 @@ def test_training_agrees_with_its_twin(case, way, dtype):
         assert changed == (name != "gradient")
 
 
+@pytest.mark.slow
 @pytest.mark.compiled_as_used
 @pytest.mark.parametrize("way", ["in shards of three threads", "gathered in shards"])
 def test_rectifiers_in_shards_agree_with_their_twin(way):
