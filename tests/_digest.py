@@ -24,7 +24,7 @@ if __name__ == "__main__" and any(word.isdigit() for word in sys.argv[1:]):
     _jit.VECTOR_BITS = next(int(word) for word in sys.argv[1:] if word.isdigit())
 
 from _kernels import DTYPES as BOTH
-from _kernels import Net
+from _kernels import Net, read_only
 from _loss_batches import MODULES, Batch
 
 from fastbp.backends import Network, get_backend
@@ -83,7 +83,17 @@ def trained(entry, n_threads, owners, dtype, hidden, loss, optimizer, density=No
     assert net.plan.header[layout.OWNERS] == owners and net.plan.shares.shape[1] == n_threads + 1
     losses, rates = np.zeros(-(-N_ROWS // BATCH)), np.linspace(0.01, 0.02, -(-N_ROWS // BATCH))
     X = net.dense_X if dense else net.X
-    arguments = losses, net.plan, net.buffers, X, net.targets, layout.with_next(net.order), rates, net.hyper, 0
+    arguments = (
+        losses,
+        net.plan,
+        net.buffers,
+        X,
+        net.targets,
+        read_only(layout.with_next(net.order)),
+        rates,
+        net.hyper,
+        0,
+    )
     if entry == "serial":
         train_steps.serial(*arguments)
     else:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from _kernels import DTYPES, ULPS, Net, assert_close
+from _kernels import DTYPES, ULPS, Net, assert_close, read_only
 
 from fastbp.kernels import layout, packing, planning
 from fastbp.kernels.cpu import clipping, training
@@ -124,7 +124,7 @@ def assert_steps_agree(dtype, tolerance, update, **way):
     for module, one in ((training, net), (training_twins, twin)):
         for taken in (0, 3):  # the second call goes on from the first
             module.train_steps(
-                np.zeros(3), one.plan, one.buffers, one.X, one.targets, layout.with_next(one.order),
+                np.zeros(3), one.plan, one.buffers, one.X, one.targets, read_only(layout.with_next(one.order)),
                 np.array([0.1, 0.05, 0.02]), one.hyper, taken, n_threads=n_threads,
             )  # fmt: skip
     net.assert_close(twin, tolerance)

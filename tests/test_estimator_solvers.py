@@ -87,6 +87,7 @@ def test_they_learn(solver):
     assert MLPClassifier(solver=solver, learning_rate_init=rate, **options).fit(X, Y).score(X, Y) > 0.95
 
 
+@pytest.mark.slow
 def test_a_short_gradient_stays_as_it_is_and_a_long_one_is_shortened():
     same, short, plain = (
         MLPClassifier(solver="sgd", learning_rate_init=0.1, clip_norm=norm, **OPTIONS).fit(X, Y)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from _kernels import DTYPES, Net, assert_close, compressed, few, lanes, panelled, seeds
+from _kernels import DTYPES, Net, assert_close, compressed, few, lanes, panelled, read_only, seeds
 from _processes import succeed
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +39,8 @@ def train(net, module=training, X=None):
     losses = np.full(3, np.nan)
     X = net.X if X is None else X
     module.train_steps(
-        losses, net.plan, net.buffers, X, net.targets, layout.with_next(net.order), np.full(3, 0.1), net.hyper, 0,
-        n_threads=net.plan.shares.shape[1] - 1,
+        losses, net.plan, net.buffers, X, net.targets, read_only(layout.with_next(net.order)), np.full(3, 0.1),
+        net.hyper, 0, n_threads=net.plan.shares.shape[1] - 1,
     )  # fmt: skip
     return losses
 

@@ -102,7 +102,7 @@ def train(net, module=step, *, rate=0.1, taken=0, order=None):
     """The losses of one pass over the rows of a network, which it changes."""
     order = net.order if order is None else order
     losses = np.full(-(-len(order) // net.batch), np.nan)
-    rates, order = np.full(len(losses), rate), layout.with_next(order)
+    rates, order = np.full(len(losses), rate), read_only(layout.with_next(order))
     arguments = (losses, net.plan, net.buffers, net.X, net.targets, order, rates, net.hyper, taken)
     TRAINING[module].train_steps(*arguments, n_threads=net.plan.shares.shape[1] - 1)
     return losses
