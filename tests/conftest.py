@@ -1,4 +1,8 @@
-"""Tests wait for the compiler less often: see ``_features.py``."""
+"""Tests wait for the compiler less often: see ``_features.py``. Kernels for a GPU run in Numba's simulator."""
+
+import os
+
+os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # before Numba is imported, also in the processes of tests
 
 import _features
 import pytest
