@@ -300,7 +300,9 @@ class PlannedBackend(Backend):
         sample_weight: Array | None = None,
         n_threads: int | None = None,
         seed: int = 0,
+        precision: str = "float32",
     ) -> PlannedSession:
+        self._check(precision)
         return PlannedSession(
             self._kernels, network, loss, optimizer, X, y,
             parameters=parameters, batch_size=batch_size, sample_weight=sample_weight, n_threads=n_threads,
@@ -308,6 +310,17 @@ class PlannedBackend(Backend):
         )  # fmt: skip
 
     def predictor(
-        self, network: Network, X: Matrix, *, raw: bool = False, n_threads: int | None = None
+        self,
+        network: Network,
+        X: Matrix,
+        *,
+        raw: bool = False,
+        n_threads: int | None = None,
+        precision: str = "float32",
     ) -> Callable[[list[Array]], Array]:
+        self._check(precision)
         return _predictor(self._kernels, network, X, raw, self._kernels.threads(n_threads))
+
+    def _check(self, precision: str) -> None:
+        if precision != "float32":
+            raise ValueError(f"precision={precision!r} is for backend 'cuda': {self.name!r} computes in X's own dtype")

@@ -18,7 +18,8 @@ from fastbp.kernels.operations import Operation, chain, parameter_shapes
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
 
-Matrix = Any  # a dense Array, or a scipy.sparse.csr_array with ascending columns
+# A dense Array, or a scipy.sparse.csr_array with ascending columns; for ``cuda`` an Array, or Numba's of the device
+Matrix = Any
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,11 @@ class Backend(ABC):
         sample_weight: Array | None = None,
         n_threads: int | None = None,
         seed: int = 0,
+        precision: str = "float32",
     ) -> Session:
         """Lay out parameters, workspace and data for training; ``seed`` is what masks of dropout come from.
+
+        ``precision="tf32"`` lets the products of a float32 network go through TF32 tensor cores, on ``cuda`` alone.
 
         ``X`` is (n_samples, n_features) of the network's dtype and C-contiguous, or in compressed rows; ``y`` is what
         the loss takes: intp labels of shape (n_samples,), or (n_samples, n_blocks) with blocks, or values of the
@@ -201,7 +205,13 @@ class Backend(ABC):
 
     @abstractmethod
     def predictor(
-        self, network: Network, X: Matrix, *, raw: bool = False, n_threads: int | None = None
+        self,
+        network: Network,
+        X: Matrix,
+        *,
+        raw: bool = False,
+        n_threads: int | None = None,
+        precision: str = "float32",
     ) -> Callable[[list[Array]], Array]:
         """What gives, for parameters, the outputs for X, (n_samples, n_outputs); before the link where ``raw``.
 
@@ -209,7 +219,14 @@ class Backend(ABC):
         """
 
     def predict(
-        self, network: Network, parameters: list[Array], X: Matrix, *, raw: bool = False, n_threads: int | None = None
+        self,
+        network: Network,
+        parameters: list[Array],
+        X: Matrix,
+        *,
+        raw: bool = False,
+        n_threads: int | None = None,
+        precision: str = "float32",
     ) -> Array:
         """The same, once."""
-        return self.predictor(network, X, raw=raw, n_threads=n_threads)(parameters)
+        return self.predictor(network, X, raw=raw, n_threads=n_threads, precision=precision)(parameters)
