@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from fastbp._descriptions import describe, describe_model, first_difference, named_weights, read_weights
 from fastbp._files import Tensors, decode, encode, read, write
@@ -71,7 +72,7 @@ def settings(
     """What decides the steps of an epoch, in words that a file can hold."""
     X, y, weights = data
     return {
-        "X": {"shape": list(X.shape), "sparse": not isinstance(X, np.ndarray)},
+        "X": {"shape": list(X.shape), "sparse": sparse.issparse(X)},
         "y": {"shape": list(y.shape), "dtype": y.dtype.name},
         "sample_weight": weights is not None,
         "validation_rows": 0 if validation is None else int(validation[0].shape[0]),

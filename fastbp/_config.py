@@ -16,7 +16,8 @@ def show_config() -> dict[str, Any]:
         compiled for, in LLVM's words. ``vector_bits``: width of the vectors in use. ``fma``: whether the CPU has fused
         multiply-add. ``cpus``: processors of the machine. ``threads``: what ``n_threads=None`` stands for.
         ``threading_layer``: Numba's, or None as long as no parallel region has run. ``cache_folder``: where compiled
-        code is kept, or None. ``gpu``: name, or None.
+        code is kept, or None. ``gpu``: name, memory, compute capability and driver of the device that ``"cuda"`` stands
+        for; otherwise ``none:`` and what is missing, the extra, a driver or a device.
 
     Examples
     --------
@@ -32,6 +33,7 @@ def show_config() -> dict[str, Any]:
     import sklearn
 
     import fastbp
+    from fastbp.backends._device import description
     from fastbp.kernels.cpu import _cache, _jit, _threads
 
     folder = _cache.cache_folder()
@@ -48,7 +50,7 @@ def show_config() -> dict[str, Any]:
         "threads": _threads.usable_threads(),
         "threading_layer": _threads.threading_layer(),
         "cache_folder": None if folder is None else str(folder),
-        "gpu": None,
+        "gpu": description(),
     }
     for key, value in config.items():
         print(f"{key} {value}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastbp._checkpoint import Fit, Saved, settings
 from fastbp._orders import Orders
 from fastbp._run import Run
-from fastbp._validation import Array
+from fastbp._validation import Array, on_device
 from fastbp._verify import verify_step
 from fastbp.backends import Session
 from fastbp.callbacks import Callback
@@ -33,7 +33,7 @@ def train(
     resume_from: Path | None = None,
 ) -> History:
     """``Trainer.fit`` on arguments that have been checked, without its warning; with ``batch_size`` rows at most."""
-    orders = Orders(data[0].shape[0], trainer._rng, compiled=trainer.backend == "cpu")
+    orders = Orders(data[0].shape[0], trainer._rng, compiled=trainer.backend != "reference")
     optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * trainer._rates.scheduled]
     history, n_steps = History(["loss", *optional, "epoch_seconds"]), -(-len(orders.rows) // batch_size)
     fit = Fit(settings(data, validation, batch_size, shuffle), epochs, history, orders.rows, listeners)
@@ -109,11 +109,14 @@ def _begin(
 
 def _verify(trainer: Trainer, data: Data, rows: Array, batch_size: int) -> None:
     """Take the first step with the reference too."""
+    X: Any = data[0]
+    host = X.copy_to_host() if on_device(X) else X
     verify_step(
         trainer._open(*data, batch_size=batch_size),
-        trainer._open(*data, batch_size=batch_size, backend="reference"),
+        trainer._open(host, *data[1:], batch_size=batch_size, backend="reference"),
         rows,
         network=trainer.model._described,
         learning_rate=trainer.learning_rate,
         backend=trainer.backend,
+        precision=trainer.precision,
     )

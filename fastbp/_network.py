@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from fastbp._validation import Array
 from fastbp.backends.base import Network
@@ -96,9 +97,13 @@ def initial_weights(network: Network, initializers: Sequence[Initializers], rng:
     return [array.astype(network.dtype) for array in weights]
 
 
-def check_sparse(network: Network, X: Any, name: str) -> None:
-    """Raise a ValueError for a sparse X that something else than a dense layer reads."""
-    if not isinstance(X, np.ndarray) and reads_rows(network.operations):
+def check_sparse(network: Network, X: Any, name: str, backend: str = "cpu") -> None:
+    """Raise a ValueError for a sparse X that something else than a dense layer reads, or a device."""
+    if not sparse.issparse(X):
+        return
+    if backend == "cuda":
+        raise ValueError(f"{name} is sparse, which backend='cuda' does not take: use 'cpu', or pass {name}.toarray()")
+    if reads_rows(network.operations):
         raise ValueError(
             f"{name} is sparse, which only a fastbp.Dense can read: begin the network with one and let no Residual "
             f"begin at {name}, or pass {name}.toarray()"

@@ -15,6 +15,7 @@ from sklearn.utils import check_array, check_random_state
 
 Array = NDArray[Any]
 
+DLPACK_DEVICES = (2, 13)  # CUDA's own memory and managed memory, as DLPack numbers them
 SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, or averaged in float16, are right
 
 
@@ -112,6 +113,28 @@ def check_real(array: Array) -> None:
         raise TypeError(f"it must hold real numbers, got {what}")
 
 
+def on_device(value: Any) -> bool:
+    """Whether an array lies on a CUDA device, by what it says of itself."""
+    if isinstance(value, np.ndarray):
+        return False
+    with suppress(Exception):  # PyTorch raises one for a tensor with gradients
+        if getattr(value, "__cuda_ndarray__", False) or hasattr(value, "__cuda_array_interface__"):
+            return True
+    with suppress(Exception):
+        return value.__dlpack_device__()[0] in DLPACK_DEVICES
+    return False
+
+
+def refuse_device(value: Any, name: str) -> None:
+    """Raise a TypeError for an array on a CUDA device, which NumPy cannot read."""
+    if on_device(value):
+        raise TypeError(
+            f"{name} lies on a CUDA device, where only estimators with device='cuda' read it, and Trainer and "
+            "Sequential.predict with backend='cuda': copy it to the host first, by .get() (CuPy), .cpu() (PyTorch) or "
+            ".copy_to_host() (Numba)"
+        )
+
+
 def real_array(value: Any, name: str, *, dtype: Any, **options: Any) -> Array:
     """A finite C-contiguous and aligned array of ``dtype``; ``options`` are those of scikit-learn's ``check_array``.
 
@@ -120,6 +143,7 @@ def real_array(value: Any, name: str, *, dtype: Any, **options: Any) -> Array:
     ValueError, TypeError
         Naming the argument.
     """
+    refuse_device(value, name)
     anything: dict[str, Any] = {
         "dtype": None, "ensure_2d": False, "allow_nd": True, "ensure_all_finite": False, "ensure_min_samples": 0,
     }  # fmt: skip
@@ -148,8 +172,10 @@ def as_rows(X: Any) -> Any:
     return X
 
 
-def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Array:
+def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None, device: bool = False) -> Array:
     """A finite, C-contiguous and aligned matrix of ``dtype`` with at least one row; compressed rows of a sparse X.
+
+    With ``device`` also one that lies on a CUDA device, as it is, without a look at its values.
 
     Raises
     ------
@@ -157,6 +183,10 @@ def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Ar
         Naming the argument, for what has not two dimensions, no rows, another number of columns, or values that are
         not finite numbers.
     """
+    if device and on_device(X):
+        from fastbp.backends._device import device_matrix  # backends import this module
+
+        return device_matrix(X, name, dtype=dtype, n_columns=n_columns)
     X = real_array(X, name, dtype=dtype, accept_sparse="csr")
     if n_columns is not None and X.shape[1] != n_columns:
         raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {X.shape}")
@@ -165,6 +195,7 @@ def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Ar
 
 def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
     """Class labels 0 .. n_classes - 1, one a sample, as intp."""
+    refuse_device(y, name)
     try:
         y = np.asarray(y)
     except (TypeError, ValueError) as error:
@@ -184,6 +215,7 @@ def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
 
 def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) -> Array:
     """A class label for each sample and block, counted from 0 within the block, as intp."""
+    refuse_device(y, name)
     y, n_blocks = np.asarray(y), len(blocks)
     if y.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer labels, one for each block, got an array of {y.dtype}")

@@ -17,7 +17,7 @@ from fastbp._files import as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
-from fastbp.backends import Network, get_backend
+from fastbp.backends import Network, as_precision, get_backend
 from fastbp.layers import Layer, as_layers
 from fastbp.losses import LINKS
 
@@ -239,17 +239,28 @@ class Sequential:
         """
         return load_model(cls, as_path(path))
 
-    def predict(self, X: Any, *, raw: bool = False, backend: str = "cpu", n_threads: int | None = None) -> Array:
+    def predict(
+        self,
+        X: Any,
+        *,
+        raw: bool = False,
+        backend: str = "cpu",
+        n_threads: int | None = None,
+        precision: str = "float32",
+    ) -> Array:
         """Outputs for X: probabilities where the link is softmax or logistic, values elsewhere.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            For ``backend="cuda"`` also an array on the device, as in :meth:`fastbp.Trainer.fit`.
         raw : bool, default=False
             True leaves out the link: logits, or Z of the last layer.
-        backend : {"cpu", "reference"}, default="cpu"
+        backend : {"cpu", "cuda", "reference"}, default="cpu"
         n_threads : int or None, default=None
             At most so many threads; None for all usable ones. The result does not depend on it.
+        precision : {"float32", "tf32"}, default="float32"
+            As in :class:`fastbp.Trainer`.
 
         Returns
         -------
@@ -259,11 +270,16 @@ class Sequential:
         ------
         TypeError, ValueError
             For an X of another shape, or with values that are not finite numbers.
+        RuntimeError
+            For ``backend="cuda"`` where the extra, a driver or a device is missing.
         """
-        X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features)
-        check_sparse(self._described, X, "X")
+        chosen, precision = get_backend(backend), as_precision(precision, backend, self.dtype)
+        X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features, device=backend == "cuda")
+        check_sparse(self._described, X, "X", backend)
         n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
-        return get_backend(backend).predict(self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads)
+        return chosen.predict(
+            self._network, self._weights, X, raw=flag(raw, "raw"), n_threads=n_threads, precision=precision
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:

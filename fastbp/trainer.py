@@ -16,7 +16,8 @@ from fastbp._files import as_path
 from fastbp._fit import Data, train
 from fastbp._network import check_sparse
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
-from fastbp.backends import BACKENDS, Session, get_backend
+from fastbp.backends import BACKENDS, Session, as_precision, get_backend
+from fastbp.backends._device import on_host, require
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.history import History
@@ -41,8 +42,8 @@ class Trainer:
     optimizer : Optimizer, default=Adam()
         ``SGD``, ``RMSprop``, ``Adagrad``, ``Adam``, ``AdamW``, ``NAdam`` or ``Lion``. Its state goes on from one
         ``fit`` to the next.
-    backend : {"cpu", "reference"}, default="cpu"
-        Compiled kernels, or their NumPy twins.
+    backend : {"cpu", "cuda", "reference"}, default="cpu"
+        Compiled kernels for a CPU, or for an NVIDIA GPU (extra ``cuda``), or their NumPy twins.
     n_threads : int or None, default=None
         At most so many threads; None for all usable ones. The result does not depend on it, bit for bit.
     random_state : int, RandomState instance or None, default=None
@@ -51,6 +52,9 @@ class Trainer:
         Whether the first step of each ``fit`` is also taken by the NumPy reference; a disagreement is an error.
     on_divergence : {"raise", "ignore"}, default="raise"
         What a loss or a weight that is not finite does.
+    precision : {"float32", "tf32"}, default="float32"
+        ``"tf32"``: products go through the tensor cores of a GPU, which keep 10 bits of each factor's mantissa and add
+        up in float32. For ``backend="cuda"`` and a float32 model. ``"float32"`` is the model's own dtype throughout.
 
     Attributes
     ----------
@@ -64,6 +68,8 @@ class Trainer:
     ------
     TypeError, ValueError
         For an unknown name, or a loss that does not fit the model's output.
+    RuntimeError
+        For ``backend="cuda"`` where the extra, a driver or a device is missing: the message says which.
 
     Examples
     --------
@@ -87,6 +93,7 @@ class Trainer:
         random_state: Any = None,
         verify: bool = False,
         on_divergence: str = "raise",
+        precision: str = "float32",
     ) -> None:
         model = as_sequential(model)
         optimizer = Adam() if optimizer is None else optimizer
@@ -95,6 +102,9 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, as_loss(loss), optimizer
         self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         self.backend = one_of(backend, BACKENDS, "backend")
+        self.precision = as_precision(precision, self.backend, model.dtype)
+        if self.backend == "cuda":
+            require()
         self.n_threads = None if n_threads is None else whole_number(n_threads, "n_threads")
         self.verify = flag(verify, "verify")
         self.on_divergence = one_of(on_divergence, ("raise", "ignore"), "on_divergence")
@@ -150,6 +160,8 @@ class Trainer:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            For ``backend="cuda"`` also an array on the device (``__cuda_array_interface__`` or DLPack): of the model's
+            dtype and C-contiguous, it is used where it lies. y and weights may lie there as well, and are copied.
         y : array-like
             What the loss takes: integer labels of shape (n_samples,), or (n_samples, n_blocks) for a loss with blocks;
             or values of shape (n_samples, n_outputs), or (n_samples,) for one output. For the softmax cross-entropy
@@ -310,8 +322,11 @@ class Trainer:
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
         model = self.model
-        X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features)
-        check_sparse(model._described, X, f"{prefix}X")
+        device = self.backend == "cuda"
+        X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features, device=device)
+        check_sparse(model._described, X, f"{prefix}X", self.backend)
+        y = on_host(y, f"{prefix}y", backend=self.backend)
+        sample_weight = on_host(sample_weight, f"{prefix}sample_weight", backend=self.backend)
         y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
         return X, y, weights
@@ -344,4 +359,5 @@ class Trainer:
             sample_weight=weights,
             n_threads=self.n_threads,
             seed=self._mask_seed if seed is None else seed,
+            precision="float32" if backend == "reference" else self.precision,
         )

@@ -3,7 +3,6 @@
 Most tests run on the reference, which needs no compilation. What is compiled has one set of features.
 """
 
-import functools
 import itertools
 import pickle
 
@@ -41,7 +40,7 @@ pytestmark = [
 @pytest.fixture
 def twins(monkeypatch):
     """Estimators on the NumPy reference."""
-    monkeypatch.setattr(_base, "Trainer", functools.partial(fastbp.Trainer, backend="reference"))
+    monkeypatch.setattr(_base, "training_backend", lambda *given, **options: ("reference", "float32"))
     monkeypatch.setattr(_base, "get_backend", lambda name: get_backend("reference"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import assert_all_finite, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastbp._fit import Data, train
 from fastbp._network import network_of
@@ -21,6 +21,8 @@ from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
+from fastbp.estimators._device import prediction_backend, training_backend
+from fastbp.estimators._inputs import checked_rows, on_the_host
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._layers import (
     check_goes_on,
@@ -44,7 +46,6 @@ from fastbp.model import Sequential
 from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
 
-SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
 PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time worth to speak of
 CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
@@ -105,21 +106,24 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 self._validate_params()
             if incremental and self._has_stopped(validation):
                 return self
+            y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
             given = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
             first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
             sizes = layer_sizes(self.hidden_layer_sizes)
             check_solver(self, len(sizes))
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
-            X = as_rows(X)
-            weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=X.dtype)
+            weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=X.dtype)
             rows = Rows(X, y, self._weights(weights, y, state, X.dtype))
             held_out, scoring_rows = self._held_out(validation, state, X.dtype)
+            backend = training_backend(
+                self, X, *(() if held_out is None else (held_out.X,)), says=first_pass or not incremental
+            )
             context = self._init_callback_context(
                 "partial_fit" if incremental else "fit", max_subtasks=1 if incremental else self.max_iter
             )
             context.call_on_fit_task_begin(estimator=self, **given)
             rng = check_random_state(self.random_state)
-            trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental)
+            trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental, backend)
             model = trainer.model
             listeners: list[Callback] = []
             if hasattr(self, "_skl_callbacks"):
@@ -182,19 +186,21 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             return None, None
         if y is None:
             raise ValueError("X_val needs its targets: y_val is None")
-        checked = as_rows(validate_data(self, X, dtype=dtype, order="C", reset=False, accept_sparse=SPARSE))
+        y, sample_weight = on_the_host(self, y_val=y, sample_weight_val=sample_weight)
+        checked = checked_rows(self, X, "X_val", dtype=dtype)
         encoded = self._encode(y, state)
         if len(encoded) != checked.shape[0]:
             raise ValueError(
                 f"y_val must have a target for each of the {checked.shape[0]} rows of X_val, got {len(encoded)}"
             )
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, checked, dtype=dtype)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, encoded, dtype=dtype)
         weights = self._weights(weights, encoded, state, dtype)
         return Rows(checked, encoded, weights), (X, y)
 
     def _trainer(
-        self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool, incremental: bool
-    ) -> Trainer:
+        self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool, incremental: bool,
+        backend: tuple[str, str],
+    ) -> Trainer:  # fmt: skip
         """The network as it is described now, with weights drawn or those of before."""
         n_outputs, out_activation, loss = self._output(rows.y, state)
         widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
@@ -209,7 +215,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
         trainer = Trainer(
             model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng,
-            on_divergence="ignore",
+            on_divergence="ignore", backend=backend[0], precision=backend[1],
         )  # fmt: skip
         if model._described.has(DROPOUT):
             if incremental and not first_pass:  # the masks go on, as the count of steps does
@@ -297,7 +303,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             return scored_by(self, self.scoring, X, y, held_out.weights)
         widths = (model.n_features, *layer_sizes(self.hidden_layer_sizes), model.n_outputs)
         network = prediction_network(self, widths, model.link, model.dtype)
-        predict = get_backend("cpu").predictor(network, held_out.X, n_threads=self._n_threads)
+        backend, precision = prediction_backend(self, network, held_out.X)
+        predict = get_backend(backend).predictor(network, held_out.X, n_threads=self._n_threads, precision=precision)
         score = self._outputs_score(held_out, state)
 
         def score_now(model: Sequential, attributes: dict[str, Any]) -> float:
@@ -319,8 +326,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 "coefs_ and intercepts_ must be arrays of float32 or float64, all of one dtype, got "
                 f"{', '.join(map(str, dtypes))}"
             )
-        if not self._is_plain(X, parameters[0]):
-            X = validate_data(self, X, order="C", reset=False, accept_sparse=SPARSE)
+        plain = self._is_plain(X, parameters[0])
+        X = as_rows(X) if plain else checked_rows(self, X, dtype=parameters[0].dtype, converts=False)
         X, dtype = self._in_dtype(X, parameters[0].dtype)
         parameters = [array.astype(dtype, copy=False) for array in parameters]
         check_structure(self)
@@ -330,7 +337,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
                 f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
             )
-        return get_backend("cpu").predict(network, parameters, as_rows(X), n_threads=self._n_threads)
+        backend, precision = prediction_backend(self, network, X)
+        return get_backend(backend).predict(network, parameters, X, n_threads=self._n_threads, precision=precision)
 
     @property
     def _widths(self) -> tuple[int, ...]:

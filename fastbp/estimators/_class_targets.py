@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
-from fastbp.estimators._base import SPARSE, BaseMLP
+from fastbp.estimators._base import BaseMLP
 from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
+from fastbp.estimators._inputs import checked_rows_and_targets
 from fastbp.estimators._rows import Rows, class_weights, weighted
 from fastbp.losses import Loss
 
@@ -37,7 +37,7 @@ class ClassTargets(BaseMLP):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
         dtype = self._training_dtype(goes_on=not reset)
-        X, y = validate_data(self, X, y, multi_output=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE)
+        X, y = checked_rows_and_targets(self, X, y, dtype=dtype, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         several = type_of_target(y) == MULTIOUTPUT

@@ -51,6 +51,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
     "normalization": [StrOptions({"batch", "layer"}), None],
     "residual": ["boolean"],
+    "device": [StrOptions({"cpu", "cuda", "auto"})],
+    "precision": [StrOptions({"float32", "tf32"})],
 }
 
 

@@ -16,7 +16,7 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    X : ndarray or scipy.sparse.csr_array
+    X : ndarray, scipy.sparse.csr_array or array on the device
         As backends take it.
     y : ndarray of shape (n_samples, n_targets)
         Encoded: values, indicators of classes or labels, or codes of classes.

@@ -14,6 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from fastbp._validation import Array
+from fastbp.backends._device import is_on_device
 from fastbp.estimators._layers import fitted_arrays
 from fastbp.estimators._rows import Rows
 from fastbp.model import Sequential
@@ -27,8 +28,13 @@ def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, 
     Raises
     ------
     ValueError
-        For fewer than two validation rows.
+        For fewer than two validation rows, or an X on the device, whose rows are not taken apart.
     """
+    if is_on_device(rows.X):
+        raise ValueError(
+            f"early_stopping=True holds out validation_fraction={fraction} of the rows of X, which lies on a CUDA "
+            "device and is used as it is: give X_val and y_val, or an X of the host"
+        )
     arrays = [part for part in rows if part is not None]
     # Of a matrix train_test_split makes strings too, but row by row: a tenth of a short fit
     classes = rows.y[:, 0].astype(str) if stratify else None

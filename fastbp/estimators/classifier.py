@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import type_of_target
 from fastbp._validation import Array
 from fastbp.estimators._class_targets import ClassTargets
 from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
+from fastbp.estimators._inputs import on_the_host
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -107,6 +108,14 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Z_l = Z_{l-1} + dropout(f(norm(Z_{l-1}))) W + b, and the output layer gets dropout(f(norm(Z))) of the last one
         ("pre-activation"). Where the width changes, what skips goes through weights of its own, a projection. Initial
         weights of these layers are divided by the square root of their number.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        ``"cuda"``: training, and predictions of many rows, on an NVIDIA GPU (extra ``cuda``), not of a sparse X.
+        ``"auto"``: there where it can be, otherwise on the CPU, which ``verbose`` says once. With either an X that
+        lies on the GPU (``__cuda_array_interface__`` or DLPack) is used there without a copy: C-contiguous, and of
+        ``dtype`` or float32 or float64, for predictions of that of the weights. Whether it is finite is not looked at.
+        Predictions are arrays of the host.
+    precision : {"float32", "tf32"}, default="float32"
+        ``"tf32"`` takes a GPU's tensor cores for float32; see :class:`fastbp.Trainer`.
 
     Attributes
     ----------
@@ -195,6 +204,8 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         dropout: Any = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -229,6 +240,8 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         self.dropout = dropout
         self.normalization = normalization
         self.residual = residual
+        self.device = device
+        self.precision = precision
 
     _sklearn_class = neural_network.MLPClassifier
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -297,6 +310,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
                     "class_weight 'balanced' is not for partial_fit, which does not see all rows: give a dict "
                     "{class: weight}, for example from sklearn.utils.class_weight.compute_class_weight"
                 )
+            (y,) = on_the_host(self, y=y)
             self._first_classes(y, classes)
             return self._fit(X, y, sample_weight, True, (X_val, y_val, sample_weight_val))
 
@@ -360,6 +374,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         -------
         float
         """
+        y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
         if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
             return float(np.average((y == self.predict(X)).all(axis=1), weights=sample_weight))
         return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))

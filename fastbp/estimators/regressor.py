@@ -11,10 +11,10 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from fastbp._validation import Array
-from fastbp.estimators._base import SPARSE, BaseMLP
+from fastbp.estimators._base import BaseMLP
+from fastbp.estimators._inputs import checked_rows_and_targets, on_the_host
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._validation import determination
 from fastbp.losses import CROSS_ENTROPIES, Loss
@@ -48,7 +48,7 @@ default="squared_error"
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
 beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks, \
-clip_norm, dropout, normalization, residual
+clip_norm, dropout, normalization, residual, device, precision
         As in :class:`MLPClassifier`; early stopping goes by R^2 where ``scoring`` is None.
 
     Attributes
@@ -115,6 +115,8 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         dropout: Any = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -148,6 +150,8 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         self.dropout = dropout
         self.normalization = normalization
         self.residual = residual
+        self.device = device
+        self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -213,13 +217,27 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         """
         return self._predictions(self._outputs(X), self.__dict__)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination R^2 of the predictions, over several outputs the mean.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
+        return float(super().score(X, y, sample_weight))
+
     # -----------------------------------------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
         dtype = self._training_dtype(goes_on=not reset)
-        X, y = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, dtype=dtype, order="C", reset=reset, accept_sparse=SPARSE
-        )
+        X, y = checked_rows_and_targets(self, X, y, dtype=dtype, reset=reset, y_numeric=True)
         if y.dtype.kind not in "fiub":
             raise ValueError(f"y must hold numbers, got an array of {y.dtype}")
         if y.ndim == 2 and y.shape[1] == 1:

@@ -1,0 +1,64 @@
+"""X, y and weights that an estimator is given: checked by scikit-learn, an X on the device as it lies there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
+
+from fastbp._validation import Array, as_rows, refuse_device
+from fastbp.backends._device import device_matrix, is_on_device, on_host
+from fastbp.estimators._device import reads_device
+
+SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
+
+
+def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, converts: bool = True) -> Any:
+    """X as backends take it, with the features of the training: of ``dtype``, or on the host also of its own.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        Also for an X on a CUDA device that is not of ``dtype`` and C-contiguous, or where there is no GPU to use.
+    """
+    if is_on_device(X):
+        X = _device_rows(estimator, X, name, dtype)
+        return validate_data(estimator, X, reset=False, skip_check_array=True)
+    wanted = dtype if converts else "numeric"
+    return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
+
+
+def checked_rows_and_targets(
+    estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bool, y_numeric: bool = False
+) -> tuple[Any, Array]:
+    """The same for a training, with y, which lies on the host: ``dtype`` may be a tuple of those that will do.
+
+    With ``reset`` the features are noted, otherwise compared.
+    """
+    if is_on_device(X):
+        X = _device_rows(estimator, X, "X", dtype)
+        validate_data(estimator, X, y, reset=reset, skip_check_array=True)
+        y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
+        check_consistent_length(X, y)
+        return X, y
+    X, y = validate_data(
+        estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
+        accept_sparse=SPARSE,
+    )  # fmt: skip
+    return as_rows(X), y
+
+
+def _device_rows(estimator: Any, X: Any, name: str, dtype: Any) -> Any:
+    if not reads_device(estimator):
+        refuse_device(X, name)
+    return device_matrix(X, name, dtype=dtype)
+
+
+def on_the_host(estimator: Any, **given: Any) -> list[Any]:
+    """Targets and weights by their names: as they are, or copied from the device where the estimator computes there."""
+    for name, value in given.items():
+        if is_on_device(value):
+            if not reads_device(estimator):
+                refuse_device(value, name)
+            given[name] = on_host(value, name, backend="cuda")
+    return list(given.values())
