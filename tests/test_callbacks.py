@@ -49,7 +49,7 @@ def fail(trainer):
 # set_weights
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_weights_are_trained_on_wherever_they_are_set(hook, backend):
     """Without momentum two epochs of one step, with weights set once, are two trainings with weights set between."""
@@ -104,7 +104,7 @@ def assert_goes_on_as(trainer, other, **options):
     assert_same(other.model.get_weights(), trainer.model.get_weights())
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize("optimizer", [fastbp.SGD(0.01, momentum=0.9), fastbp.Adam(0.01)])
 def test_after_divergence_weights_and_optimizer_belong_together(optimizer, backend, monkeypatch):
     monkeypatch.setattr("fastbp._run.CHUNK_SECONDS", 0.0)

@@ -282,7 +282,7 @@ def test_arguments():
         fastbp.gradient_check(*given, backend="reference", max_entries=0)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda"])
 def test_inspection_holds_what_a_step_computes(backend):
     from fastbp._probe import Probe
 
@@ -346,7 +346,7 @@ def test_all_layers_are_checked_as_they_are_trained(backend):
     assert list(causes) == ["gamma1"] and "the sign is wrong" in causes["gamma1"]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda"])
 def test_inspection_of_all_layers(backend):
     from fastbp._describe import describe
     from fastbp._probe import Probe

@@ -147,14 +147,14 @@ def test_comparison_names_arrays_and_backends():
             fastbp.compare_backends(model, "mean_squared_error", X, y, backends=backends)
     named = (name for name in ("cpu", "reference"))
     assert fastbp.compare_backends(model, "mean_squared_error", X, y, backends=named).backends == ("cpu", "reference")
-    with pytest.raises(TypeError, match="backends must name at least two of 'cpu', 'reference', got 5"):
+    with pytest.raises(TypeError, match="backends must name at least two of 'cpu', 'cuda', 'reference', got 5"):
         fastbp.compare_backends(model, "mean_squared_error", X, y, backends=5)
     for check in (fastbp.compare_backends, fastbp.gradient_check):
         with pytest.raises(TypeError, match=r"model must be a fastbp.Sequential, got None"):
             check(None, "mean_squared_error", X, y)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 def test_loss_and_gradients_against_torch(backend):
     torch = pytest.importorskip("torch")
     model, X, y, _ = problem("tanh", "identity", "softmax_cross_entropy")

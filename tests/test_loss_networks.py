@@ -20,7 +20,7 @@ each_backend = pytest.mark.parametrize("backend", ["cpu", "reference"])
 # Against PyTorch
 
 
-@each_backend
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize("title", CASES)
 def test_losses_and_gradients_are_those_of_pytorch(title, backend):
     case, want = CASES[title], WRITTEN[title]
@@ -128,7 +128,7 @@ def test_a_step_on_a_batch_that_has_no_weight_does_nothing(loss):
         y, weights = np.array([2, 2, 0, 1]), np.ones(4)
     else:
         weights = np.array([0.0, 0, 1, 1])
-    for backend in ("cpu", "reference"):
+    for backend in ("cpu", "reference", "cuda"):
         model = network()
         before = model.get_weights()
         trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.SGD(0.1), backend=backend)
@@ -179,7 +179,7 @@ def test_validation_labels_beside_soft_targets():
     """Rows are soft in the training and labels in the validation: each has its kernels."""
     X, y, weights = data("shares")
     labels = y.argmax(axis=1)
-    for backend in ("cpu", "reference"):
+    for backend in ("cpu", "reference", "cuda"):
         trainer = fastbp.Trainer(network(), loss="softmax_cross_entropy", backend=backend, verify=True)
         history = trainer.fit(X, y, validation_data=(X, labels, weights))
         want = -np.log(trainer.model.predict(X)[np.arange(9), labels])

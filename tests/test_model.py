@@ -47,7 +47,7 @@ def test_shapes_and_dtype():
         assert model.predict(np.zeros((2, 4))).dtype == np.dtype(dtype)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 @pytest.mark.parametrize("last", ACTIVATIONS)
 def test_predictions_are_those_of_the_formulas(last, backend):
     model, X = small(last, "float64"), np.random.default_rng(0).normal(size=(19, 4))
@@ -217,9 +217,9 @@ def test_wrong_X_is_named(X, error, message):
 
 
 def test_wrong_backend_and_threads_are_named():
-    with pytest.raises(ValueError, match="backend must be one of 'cpu', 'reference', got 'gpu'"):
+    with pytest.raises(ValueError, match="backend must be one of 'cpu', 'cuda', 'reference', got 'gpu'"):
         small().predict(np.zeros((1, 4)), backend="gpu")
-    with pytest.raises(ValueError, match=r"backend must be one of 'cpu', 'reference', got \[\]"):
+    with pytest.raises(ValueError, match=r"backend must be one of 'cpu', 'cuda', 'reference', got \[\]"):
         small().predict(np.zeros((1, 4)), backend=[])
     with pytest.raises(ValueError, match="n_threads must be an integer of at least 1, got 0"):
         small().predict(np.zeros((1, 4)), n_threads=0)

@@ -10,7 +10,7 @@ import fastbp
 from fastbp.backends import Network, get_backend
 from fastbp.losses import Loss
 
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "cuda")
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -127,8 +127,9 @@ def slow_where_clipped(optimizer):
 
 @pytest.mark.parametrize("optimizer", [slow_where_clipped(one) for one in AROUND], ids=repr)
 def test_whole_training_agrees_between_backends(optimizer):
-    for a, b in zip(*(train(optimizer, backend)[1] for backend in BACKENDS), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    for a, b, c in zip(*(train(optimizer, backend)[1] for backend in BACKENDS), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(c, a, rtol=1e-10, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

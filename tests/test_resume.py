@@ -1,5 +1,6 @@
 """A training that is resumed from a checkpoint ends with the bits of one that never ended; nothing else is resumed."""
 
+import itertools
 import json
 import os
 import signal
@@ -69,8 +70,9 @@ def bits(trainer, history):
 # The same bits
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "backend"), [*itertools.product(OPTIMIZERS, ["reference", "cpu"]), ("momentum", "cuda")]
+)
 def test_a_training_that_was_cut_off_ends_with_the_same_bits(name, backend, tmp_path, monkeypatch):
     monkeypatch.setattr("fastbp._run.CHUNK_SECONDS", 0.0)
     path, optimizer = tmp_path / "run.safetensors", OPTIMIZERS[name]()
@@ -177,7 +179,7 @@ def test_the_link_goes_along_and_the_first_step_can_be_verified(tmp_path):
     assert_same(results[0], results[2])
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda"])
 def test_dropout_and_running_statistics_go_on(backend, tmp_path):
     path, results = tmp_path / "run.safetensors", []
     layers = [

@@ -11,6 +11,7 @@ from test_trainer import assert_same, data, new_model
 import fastbp
 from fastbp import schedules
 from fastbp.backends._planned import PlannedSession
+from fastbp.backends.cuda import CudaSession
 
 LOSS = "mean_squared_error"
 X, Y = data(LOSS)  # 53 rows
@@ -54,13 +55,17 @@ def new_trainer(learning_rate, kind=fastbp.SGD, **options):
 @pytest.fixture
 def taken(monkeypatch):
     """The rates that sessions were given, step by step."""
-    right, rates = PlannedSession.train, []
+    rates = []
 
-    def watched(session, rows, learning_rates):
-        rates.extend(learning_rates)
-        return right(session, rows, learning_rates)
+    def watched(right):
+        def train(session, rows, learning_rates):
+            rates.extend(learning_rates)
+            return right(session, rows, learning_rates)
 
-    monkeypatch.setattr(PlannedSession, "train", watched)
+        return train
+
+    for session in (PlannedSession, CudaSession):
+        monkeypatch.setattr(session, "train", watched(session.train))
     return rates
 
 
@@ -112,7 +117,7 @@ def test_after_its_end_a_rate_stays():
 # In a training
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda"])
 @pytest.mark.parametrize("seconds", [0.0, 100.0])
 def test_each_step_has_its_own_rate_within_a_chunk(seconds, backend, taken, monkeypatch):
     monkeypatch.setattr("fastbp._run.CHUNK_SECONDS", seconds)

@@ -1,12 +1,15 @@
 """Trainer: what it learns, what it records, and that it only ever replaces its state by a finished one."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 
 import fastbp
 from fastbp.losses import Loss
+
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "poisson")
 
 
 def new_model(loss="softmax_cross_entropy", dtype="float64", random_state=0, hidden="relu", n_outputs=None):
@@ -32,8 +35,9 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "poisson"])
+@pytest.mark.parametrize(
+    ("loss", "backend"), [*itertools.product(LOSSES, ["cpu", "reference"]), ("softmax_cross_entropy", "cuda")]
+)
 def test_it_learns(loss, backend):
     model, (X, y) = new_model(loss), data(loss)
     trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.Adam(0.01), backend=backend, random_state=0)
@@ -49,15 +53,17 @@ def test_it_learns(loss, backend):
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error", "poisson"])
 def test_whole_training_agrees_between_backends(loss, optimizer):
     histories, weights = [], []
-    for backend in ("cpu", "reference"):
+    for backend in ("cpu", "reference", "cuda"):
         model, (X, y) = new_model(loss, hidden="tanh"), data(loss)
         trainer = fastbp.Trainer(model, loss=loss, optimizer=optimizer, backend=backend, random_state=0)
         histories.append(trainer.fit(X, y, epochs=5, batch_size=8, validation_data=(X[:9], y[:9])))
         weights.append(model.get_weights())
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-11)
-    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(histories[2][name], histories[1][name], rtol=1e-11)
+    for a, b, c in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(c, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -196,7 +202,7 @@ def test_a_weight_of_two_is_the_row_twice_and_of_zero_is_no_row():
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-15)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 def test_a_batch_without_weight_changes_nothing(backend):
     X, y = data(n_rows=8)
     weights = np.r_[np.zeros(4), np.ones(4)]

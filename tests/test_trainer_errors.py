@@ -117,7 +117,7 @@ def test_bad_targets_are_named(loss, y, message):
         (dict(loss=None), ValueError, "loss must be one of"),
         (dict(model="model"), TypeError, "model must be a fastbp.Sequential, got 'model'"),
         (dict(optimizer="adam"), TypeError, "optimizer must be one of fastbp.s, such as fastbp.Adam.., got .adam."),
-        (dict(backend="gpu"), ValueError, "backend must be one of 'cpu', 'reference', got 'gpu'"),
+        (dict(backend="gpu"), ValueError, "backend must be one of 'cpu', 'cuda', 'reference', got 'gpu'"),
         (dict(n_threads=0), ValueError, "n_threads must be an integer of at least 1, got 0"),
         (dict(n_threads=1.5), TypeError, "n_threads must be an integer"),
         (dict(verify="yes"), TypeError, "verify must be True or False, got 'yes'"),
@@ -129,7 +129,7 @@ def test_bad_targets_are_named(loss, y, message):
         ),
         (dict(random_state=-1), ValueError, "random_state must be None, .* got -1"),
         (dict(random_state=np.random.default_rng(0)), ValueError, "random_state must be None, .* got Generator"),
-        (dict(backend=[]), ValueError, r"backend must be one of 'cpu', 'reference', got \[\]"),
+        (dict(backend=[]), ValueError, r"backend must be one of 'cpu', 'cuda', 'reference', got \[\]"),
         (dict(model=new_model(n_outputs=1)), ValueError, "needs an output for each class, at least 2, got 1"),
         (
             dict(model=fastbp.Sequential([fastbp.Dense(3, "tanh")], n_features=5)),
@@ -197,7 +197,7 @@ class Explodes(fastbp.Callback):
             trainer.learning_rate = 1e300
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "cuda"])
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_last_epoch(backend):
     loss, watch = "mean_squared_error", Explodes()
     model, (inputs, targets) = new_model(loss), data(loss)

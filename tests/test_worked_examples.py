@@ -53,7 +53,7 @@ def test_two_units_by_hand(script, case):
     assert {name: values[name] for name in RIGHT[case]} == RIGHT[case]
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda"])
 @pytest.mark.parametrize("case", [FIRST, SECOND])
 def test_two_units_by_fastbp(script, case, backend):
     _, hidden, b2 = case
