@@ -241,24 +241,24 @@ def check(case):
 
 
 @given(cases(most_layers=2, most_rows=9))
-@few(8)
+@few(12)
 def test_any_network_is_trained_as_by_the_reference(case):
     check(case)
 
 
 # scikit-learn's penalty reported, one clipped by its norm, and a skip connection
-@pytest.mark.parametrize("processors", [12, 1])
+@pytest.mark.parametrize("parts", [12, 1, 0])
 @pytest.mark.parametrize("case", ["sgd, scikit-learn", "norms", "residual"])
-def test_with_all_sums_in_parts_and_with_none(case, processors, monkeypatch):
-    """Those of gradients as well, for which a batch of 7 is too short."""
+def test_with_all_sums_in_parts_with_none_and_by_rows(case, parts, monkeypatch):
+    """Those of gradients as well, for which a batch of 7 is too short; with 0 parts every layer goes by rows."""
     monkeypatch.setattr(_cuda_networks, "BATCH", 18)
     monkeypatch.setattr(schedule, "LEAST_DEPTH", 1)
-    monkeypatch.setattr(schedule, "ROWS_WEIGHTS", 0)
-    monkeypatch.setattr(memory, "processors", lambda: processors)
+    monkeypatch.setattr(schedule, "ROWS_WEIGHTS", 0 if parts else 10**6)
+    monkeypatch.setattr(memory, "processors", lambda: max(parts, 1))
     monkeypatch.setattr(cuda, "BLOCKS", [1])
     table = opened(case, cuda.BACKEND, "float64")[0]._kernel.host.table
-    for column in (FORWARD_PARTS, BACKWARD_PARTS, GRADIENT_PARTS):
-        assert table[:, column].max() > 1 if processors > 1 else table[:, column].max() == 1
+    for column, least in ((FORWARD_PARTS, 0), (BACKWARD_PARTS, 0), (GRADIENT_PARTS, 1)):
+        assert min(table[:, column].max(), 2) == max(min(parts, 2), least)
     assert_close(everything(case, cuda.BACKEND, "float64", 1), everything(case, REFERENCE, "float64", 1), 1e-9)
 
 

@@ -89,7 +89,9 @@ def units_of(program: Program, tile: Tile) -> list[int]:
             units = -(-batch // tile.rows) * -(-int(n) // tile.columns) * int(parts)
         elif phase in (COLUMNS, COLUMNS_BACK):
             units = -(-int(row[FAN_OUT]) // WIDTH)
+        elif phase == ROWS:  # where all blocks stay, each takes a row before one has two
+            units = -(-batch * WIDTH // tile.threads) if launched(tile) else batch
         else:
-            units = batch if phase == ROWS else last
+            units = last
         counts.append(max(1, units))
     return counts
