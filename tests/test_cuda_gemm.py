@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.cuda import _simulator, gemm
-from fastbp.kernels.cuda._target import SIMULATED, inlined, kernel, tf32
+from fastbp.kernels.cuda._target import inlined, kernel, tf32
 from fastbp.kernels.cuda.gemm import KINDS, MEDIUM, SIMULATED_TILE, SMALL, WIDE, WIDE_TENSOR, Tile
 from fastbp.kernels.cuda.tiles import across_k_of, along_k_of
 
-pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
 SENTINEL = 12345.0
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
 # One thread has 8 x 4 sums, or every other pair of threads half of the k

@@ -63,45 +63,6 @@ def store4(typingctx, a, i, values):
 
 
 @intrinsic
-def copy16_async(typingctx, to, i, source, j):
-    def codegen(context, builder, signature, arguments):
-        target = _pointer(context, builder, signature.args[0], *arguments[:2])
-        start = _pointer(context, builder, signature.args[2], *arguments[2:])
-        shared = builder.addrspacecast(target, ir.PointerType(target.type.pointee, 3), "shared")
-        place = builder.ptrtoint(shared, ir.IntType(32))
-        code = "cp.async.cg.shared.global [$0], [$1], 16;"
-        _asm(builder, ir.VoidType(), [place, builder.ptrtoint(start, ir.IntType(64))], code, "r,l,~{memory}")
-        return context.get_dummy_value()
-
-    return types.void(to, i, source, j), codegen
-
-
-@intrinsic
-def copy_async_commit(typingctx):
-    def codegen(context, builder, signature, arguments):
-        _asm(builder, ir.VoidType(), [], "cp.async.commit_group;", "~{memory}")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def copy_async_wait(typingctx, n):
-    if not isinstance(n, types.IntegerLiteral):
-        return None
-    count = n.literal_value
-
-    def codegen(context, builder, signature, arguments):
-        _asm(builder, ir.VoidType(), [], f"cp.async.wait_group {count};", "~{memory}")
-        return context.get_dummy_value()
-
-    return types.void(n), codegen
-
-
-copy_async_wait.prefer_literal = True
-
-
-@intrinsic
 def load_acquire(typingctx, a, i):
     def codegen(context, builder, signature, arguments):
         start = _pointer(context, builder, signature.args[0], *arguments)

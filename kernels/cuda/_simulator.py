@@ -137,19 +137,6 @@ def store4(a: Any, i: int, values: Any) -> None:
     a[i : i + 4] = values
 
 
-def copy16_async(to: Any, i: int, source: Any, j: int) -> None:
-    """to[i : i + 4] = source[j : j + 4], from global to shared memory, done after a wait."""
-    store4(to, i, load4(source, j))
-
-
-def copy_async_commit() -> None:
-    """Close a group of copies."""
-
-
-def copy_async_wait(n: int) -> None:
-    """Wait until at most the n last groups are under way."""
-
-
 def load_acquire(a: Any, i: int) -> Any:
     """a[i]; what was written before it by others is seen afterwards."""
     return a[i]

@@ -27,9 +27,6 @@ if SIMULATED:
     from fastbp.kernels.cuda._simulator import (
         WIDTH,
         add_release,
-        copy16_async,
-        copy_async_commit,
-        copy_async_wait,
         cuda,
         erfc,
         exp,
@@ -71,9 +68,6 @@ else:
     from fastbp.kernels.cuda._instructions import (
         WIDTH,
         add_release,
-        copy16_async,
-        copy_async_commit,
-        copy_async_wait,
         group_max,
         group_sum,
         group_sync,
@@ -111,7 +105,7 @@ else:
     kernel, configured = _linked_kernel, functools.lru_cache(maxsize=256)(_quietly_configured)
 
 __all__ = [
-    "SIMULATED", "WIDTH", "add_release", "configured", "copy16_async", "copy_async_commit", "copy_async_wait", "cuda",
+    "SIMULATED", "WIDTH", "add_release", "configured", "cuda",
     "device", "erfc", "exp", "expm1", "group_max", "group_sum", "group_sync", "inlined", "kernel", "like", "load4",
     "load_acquire", "log", "log1p", "mma", "sqrt", "store4", "tanh", "tf32",
 ]  # fmt: skip
