@@ -62,6 +62,23 @@ def density(X: Matrix) -> float | None:
     return None if isinstance(X, np.ndarray) else float(X.nnz / (X.shape[0] * X.shape[1]))
 
 
+def outputs_and_deltas(
+    network: Network, header: Array, table: Array, work: Array, n_rows: int
+) -> tuple[list[Array], list[Array]]:
+    """Copies of A and dL / dZ of each operation, (n_rows, fan_out), as a step has left them in ``work``."""
+
+    def of_layers(start: int) -> list[Array]:
+        places = table[:, [layout.OUT, layout.OUT_LD, layout.FAN_OUT]].tolist()
+        return [
+            work[start + out :][: n_rows * ld].reshape(n_rows, ld)[:, :fan_out].copy() for out, ld, fan_out in places
+        ]
+
+    outputs, deltas = of_layers(0), of_layers(int(header[layout.DELTAS]))
+    for delta, is_there in zip(deltas, needs_delta(network.all_operations), strict=True):
+        delta[:] = delta if is_there else np.nan  # not computed where nothing below is trained
+    return outputs, deltas
+
+
 class PlannedSession(Session):
     """Training on a plan."""
 
@@ -140,21 +157,11 @@ class PlannedSession(Session):
         return float(losses[0]), packing.unpack(gradients, self._plan.table, self._lanes)
 
     def inspect(self, rows: Array) -> Inspection:
-        header, work, n_rows = self._plan.header, self._buffers.work, len(rows)
+        header = self._plan.header
         if header[layout.SHARD]:
             raise ValueError("a session with shards keeps no outputs and deltas: open it with a smaller batch")
         loss, gradients = self.loss_and_gradients(rows)
-
-        def of_layers(start: int) -> list[Array]:
-            places = self._plan.table[:, [layout.OUT, layout.OUT_LD, layout.FAN_OUT]].tolist()
-            return [
-                work[start + out :][: n_rows * ld].reshape(n_rows, ld)[:, :fan_out].copy()
-                for out, ld, fan_out in places
-            ]
-
-        outputs, deltas = of_layers(0), of_layers(int(header[layout.DELTAS]))
-        for delta, is_there in zip(deltas, needs_delta(self._network.all_operations), strict=True):
-            delta[:] = delta if is_there else np.nan  # not computed where nothing below is trained
+        outputs, deltas = outputs_and_deltas(self._network, header, self._plan.table, self._buffers.work, len(rows))
         if self._loss.name in LINKS:  # such a loss starts from Z, and works in its place
             # by gradient_check the same rows again and again
             if self._predicting is None or not np.array_equal(self._predicting[0], rows):

@@ -12,6 +12,7 @@ from fastbp._validation import Array
 from fastbp.backends._device import device_memory
 from fastbp.backends._feed import Feed
 from fastbp.backends._optimizers import Described, State, described
+from fastbp.backends._planned import outputs_and_deltas
 from fastbp.backends._targets import as_targets, loss_codes
 from fastbp.backends.base import Backend, Inspection, Matrix, Network, Session
 from fastbp.kernels import layout, packing
@@ -23,7 +24,6 @@ from fastbp.kernels.cuda.predict import evaluate_rows, predict_rows
 from fastbp.kernels.cuda.rules import step_numbers
 from fastbp.kernels.cuda.schedule import PREDICTED_ROWS, units_of
 from fastbp.kernels.cuda.training import Launcher, Store, all_finite, train_steps
-from fastbp.kernels.operations import needs_delta
 from fastbp.losses import LINKS, Loss
 from fastbp.optimizers import Optimizer
 
@@ -184,18 +184,8 @@ class CudaSession(Session):
 
     def inspect(self, rows: Array) -> Inspection:
         loss, gradients = self.loss_and_gradients(rows)
-        host, work, n_rows = self._kernel.host, memory.to_host(self._buffers.work), len(rows)
-
-        def of_layers(start: int) -> list[Array]:
-            places = host.table[:, [layout.OUT, layout.OUT_LD, layout.FAN_OUT]].tolist()
-            return [
-                work[start + out :][: n_rows * ld].reshape(n_rows, ld)[:, :fan_out].copy()
-                for out, ld, fan_out in places
-            ]
-
-        outputs, deltas = of_layers(0), of_layers(int(host.header[layout.DELTAS]))
-        for delta, is_there in zip(deltas, needs_delta(self._network.all_operations), strict=True):
-            delta[:] = delta if is_there else np.nan  # not computed where nothing below is trained
+        host, work = self._kernel.host, memory.to_host(self._buffers.work)
+        outputs, deltas = outputs_and_deltas(self._network, host.header, host.table, work, len(rows))
         if self._loss.name in LINKS:  # such a loss starts from Z, and works in its place
             if self._predicting is None or not np.array_equal(self._predicting[0], rows):
                 chosen = np.ascontiguousarray(np.asarray(self._X)[rows])
