@@ -77,7 +77,7 @@ def compiled(name):
     """What a test looks at: of each kernel of a network its code, and what it is made of."""
     from fastbp.kernels.cuda import gemm
     from fastbp.kernels.cuda.layout import BACKWARD, COLUMNS, COLUMNS_BACK, ELEMENTS, FORWARD, ROWS, SQUARES, UPDATE
-    from fastbp.kernels.cuda.training import forward_kernel, training_kernel
+    from fastbp.kernels.cuda.training import steps_kernel
 
     number, mode, network, batch, precision = name.split()
     capability = tuple(map(int, number.split(".")))
@@ -90,7 +90,7 @@ def compiled(name):
     kernels = {}
     for what in sorted(spec.phases) if spec.launched else [-1]:
         own = spec if what < 0 else spec._replace(phases=frozenset([what]))
-        kernel = training_kernel(own) if spec.mode == "train" else forward_kernel(own)
+        kernel = steps_kernel(own)
         out = reals if spec.mode == "predict" else doubles
         bounds = (spec.tile.threads, 2) if spec.launched else None
         ptx = _ptx.to_ptx(kernel, (*arrays, out, *scalars), capability, launch_bounds=bounds)

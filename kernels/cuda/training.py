@@ -35,22 +35,23 @@ def _bounded(spec: Spec) -> Any:
 
 
 @functools.cache
-def training_kernel(spec: Spec) -> Any:
+def steps_kernel(spec: Spec) -> Any:
     """Steps begin .. end of ``order``, and of each the phases first_phase .. last_phase.
 
-    Compiled for ``mode="train"``; see :func:`train_steps`. ``since`` is the first step of a run of launches, and
-    ``closes`` says that this is the last one; ``base`` is what the blocks' counter has come to.
+    ``out`` takes the loss of each step (``mode="train"``, see :func:`train_steps`), outputs or losses of rows.
+    ``since`` is the first step of a run of launches, and ``closes`` says that this is the last one; ``base`` is what
+    the blocks' counter has come to.
     """
     run, updates, follows, clips = step_of(spec), *(phase in spec.phases for phase in (UPDATE, ELEMENTS, SQUARES))
     tiles_step = tiles_step_of(spec) if updates else None
     squares, elements = clipping_of(spec) if follows or clips else (None, None)
     _, add_penalty = losses_of(spec)
-    reports, copies = spec.reports and updates, spec.rows_of_tables is not None
+    trains, reports, copies = spec.mode == "train", spec.reports and updates, spec.rows_of_tables is not None
     near = near_of(*spec.rows_of_tables, spec.tile.threads) if spec.rows_of_tables else None
 
     @_bounded(spec)
-    def train(
-        program, buffers, store, X, targets, order, places, numbers, losses, step, begin, end, since, first_phase,
+    def steps(
+        program, buffers, store, X, targets, order, places, numbers, out, step, begin, end, since, first_phase,
         last_phase, closes, base,
     ):  # fmt: skip
         tables = program
@@ -59,14 +60,14 @@ def training_kernel(spec: Spec) -> Any:
         batch, target = tables.header[BATCH], base
         meets = (end - begin) * (last_phase - first_phase) > 1
         for s in range(begin, end):
-            first, row = s * batch, s * N_NUMBERS
+            first, row = s * batch, s * N_NUMBERS if trains else 0  # predictions have one row of numbers
             n_rows = min(batch, order.shape[0] - first)
             for p in range(first_phase, last_phase):
                 what, count = tables.phases[p, PHASE], tables.phases[p, LAST]
                 if updates:
                     if what == UPDATE:
                         tiles_step(
-                            count, n_rows, tables, buffers, store, X, places, first, numbers, row, N_NUMBERS, losses,
+                            count, n_rows, tables, buffers, store, X, places, first, numbers, row, N_NUMBERS, out,
                             s, since,
                         )  # fmt: skip
                 if follows:
@@ -77,7 +78,7 @@ def training_kernel(spec: Spec) -> Any:
                         squares(count, tables, store)
                 run(
                     p, n_rows, tables, buffers, store.partials, X, targets, order, places, first, numbers, row,
-                    step + s, losses,
+                    step + s, out,
                 )  # fmt: skip
                 if meets:
                     target += cuda.gridDim.x
@@ -85,39 +86,9 @@ def training_kernel(spec: Spec) -> Any:
         if reports:
             if closes > 0 and cuda.blockIdx.x == 0:
                 s, count = end - 1, store.norms.shape[0] // 2
-                add_penalty(losses, s, store.norms, (s & 1) * count, count, numbers, s * N_NUMBERS)
+                add_penalty(out, s, store.norms, (s & 1) * count, count, numbers, s * N_NUMBERS)
 
-    return train
-
-
-@functools.cache
-def forward_kernel(spec: Spec) -> Any:
-    """Batches begin .. end of ``order``, for ``mode="predict"`` and ``"evaluate"``: outputs, or losses, to ``out``."""
-    run, copies = step_of(spec), spec.rows_of_tables is not None
-    near = near_of(*spec.rows_of_tables, spec.tile.threads) if spec.rows_of_tables else None
-
-    @_bounded(spec)
-    def forward(
-        program, buffers, store, X, targets, order, places, numbers, out, step, begin, end, since, first_phase,
-        last_phase, closes, base,
-    ):  # fmt: skip
-        tables = program
-        if copies:
-            tables = near(program)
-        batch, target = tables.header[BATCH], base
-        meets = (end - begin) * (last_phase - first_phase) > 1
-        for s in range(begin, end):
-            first = s * batch
-            n_rows = min(batch, order.shape[0] - first)
-            for p in range(first_phase, last_phase):
-                run(
-                    p, n_rows, tables, buffers, store.partials, X, targets, order, places, first, numbers, 0, step, out
-                )  # fmt: skip
-                if meets:
-                    target += cuda.gridDim.x
-                    meet(store.crew, target)
-
-    return forward
+    return steps
 
 
 class Launcher:
@@ -146,7 +117,7 @@ class Launcher:
         """The kernel for a kind of phase; -1 for all of them."""
         if what not in self._kernels:
             spec = self._spec if what < 0 else self._spec._replace(phases=frozenset([what]))
-            self._kernels[what] = training_kernel(spec) if spec.mode == "train" else forward_kernel(spec)
+            self._kernels[what] = steps_kernel(spec)
         return self._kernels[what]
 
     def _resident(self, arguments: tuple[Any, ...]) -> int:
