@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -65,3 +66,10 @@ def assemble(ptx, capability):
             code = subprocess.run([disassembler, "-c", binary], capture_output=True, text=True, check=True).stdout
     registers = max(map(int, REGISTERS.findall(done.stderr)))
     return registers, sum(int(n) for sizes in SPILLS.findall(done.stderr) for n in sizes), code
+
+
+def loops(code, least=16):
+    """How many of each instruction there are in the runs of machine code that compute most: FFMA, HMMA, LDS, ..."""
+    runs = re.split(r"^\.L_x_\d+:", code, flags=re.MULTILINE)
+    found = (Counter(re.findall(r"\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9]*)", run)) for run in runs)
+    return [dict(one) | {"all": one.total()} for one in found if one["FFMA"] >= 16 * least or one["HMMA"] >= least]

@@ -158,6 +158,18 @@ def test_each_network_of_the_tests(capability, real):
         check(name, found)
 
 
+def counts(names):
+    """Registers, spills and the instructions of the loops of each kernel; the last need ``nvidia-cuda-nvdisasm``."""
+    for name in names:
+        for what, kernel in compiled(name)["kernels"].items():
+            registers, spilled, code = kernel["assembled"]
+            print(f"{name}, {what}: {registers} registers, {spilled} bytes of stack and spills")
+            for loop in _ptx.loops(code):
+                print("   ", {key: loop[key] for key in ("all", "FFMA", "HMMA", "LDS", "LDG", "LDL") if key in loop})
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "counts":
+        sys.exit(counts(sys.argv[2:]))
     missing = _ptx.missing()
     print(json.dumps({"missing": missing} if missing else {name: compiled(name) for name in sys.argv[1:]}))

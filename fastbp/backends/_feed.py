@@ -12,7 +12,7 @@ from fastbp.backends._device import as_device_array, is_on_device
 from fastbp.kernels.cuda import memory
 from fastbp.kernels.cuda._target import SIMULATED, cuda
 
-CHUNK_BYTES = 2**28  # of memory that the card copies from by itself: some 5 ms a chunk
+CHUNK_BYTES = 2**28  # of memory that the card copies from by itself: 5 ms a chunk where it copies 50 GB/s
 
 
 class Part(NamedTuple):

@@ -5,7 +5,8 @@ on its way into registers. Every thread keeps ``row_elements`` x ``column_elemen
 
 The machine code of the loop over whole slabs, for sm_90 and kernels bound to 128 registers (two blocks of 256 threads
 on a multiprocessor): with WIDE 583 to 627 instructions for 8 k, of which 512 FFMA, 32 LDS.128 and 2 LDG.128; with
-WIDE_TENSOR 214 to 257 for 16 k, of which 32 HMMA, 48 LDS and 64 that round 16 operands to TF32.
+WIDE_TENSOR 214 to 257 for 16 k, of which 32 HMMA, 48 LDS and 64 that round 16 operands to TF32. Those are the kernels
+of ``tests/test_cuda_ptx.py``; for whole networks see "On a GPU" in ``benchmarks/NOTES.md``.
 """
 
 import functools

@@ -14,7 +14,8 @@ def near_of(n_layers, n_phases, n_tasks, n_threads):
     """near(program): the same, with its short tables in shared memory.
 
     Behind a meeting the first-level cache holds nothing, and each phase would start by looking up, in three loads that
-    wait for each other, what it is: some 300 cycles each on an H100. Of items and chunks each is looked up once.
+    wait for each other and the second-level cache, what it is. What that saves is to be measured on a card. Of items
+    and chunks each is looked up once.
     """
 
     room = max(n_tasks, 1)  # an array without rows would be a dynamic one
