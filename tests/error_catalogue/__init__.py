@@ -1,0 +1,20 @@
+"""Every error and warning that a user can meet, each with the lines that provoke it, its cause and its remedy.
+
+``docs/errors.md`` is written from here, by ``python -m tests.error_catalogue``. ``tests/test_errors.py`` holds the page
+to it, and the catalogue to the sources: each ``raise`` and each ``warnings.warn`` is reached by an entry, or exempt.
+
+A new ``raise`` needs an ``Entry`` in the module of its section: the lines that provoke it, its cause and its remedy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ._entry import Entry, Exempt, Section
+
+# Modules in the order of the page; each has a SECTION
+MODULES = ()
+
+SECTIONS: tuple[Section, ...] = tuple(import_module(f".{name}", __name__).SECTION for name in MODULES)
+ENTRIES: tuple[Entry, ...] = tuple(entry for section in SECTIONS for entry in section.entries)
+EXEMPT: tuple[Exempt, ...] = tuple(exempt for section in SECTIONS for exempt in section.exempt)

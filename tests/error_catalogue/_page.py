@@ -1,0 +1,87 @@
+"""The page: every entry with the message that it has provoked."""
+
+from __future__ import annotations
+
+import re
+
+from ._entry import Entry, Section
+from ._stage import SETUP, provoke
+
+COMMAND = "python -m tests.error_catalogue"
+
+HEAD = f"""\
+# Errors and warnings
+
+All errors and warnings of fastbp, each with its cause and its remedy. To find one, search this page for some words of
+the message: those that are not your own numbers and names. Within a section the messages are in alphabetical order.
+
+A message begins with what failed, says what was expected, and ends with what to do. Checks come before the first step:
+after an error the model, the trainer or the estimator is what it was before the call. The examples below go on from
+these lines:
+
+```python
+{SETUP}```
+
+In messages, `...` stands for what differs from machine to machine, and for words of another library.
+
+This page is written by `{COMMAND}`, which runs every example and takes down what it raises: change
+`tests/error_catalogue`, not the page.
+"""
+
+
+def code_span(text: str) -> str:
+    """``text`` as inline code of Markdown."""
+    ticks = "``" if "`" in text else "`"
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
+
+
+def cell(text: str) -> str:
+    """Text for a table of Markdown, in which a pipe ends a cell, also within code."""
+    return text.replace("|", r"\|")
+
+
+def anchor(title: str) -> str:
+    """The link to a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def order(entry: Entry) -> tuple[str, str]:
+    """By the words of the message."""
+    return re.sub(r"\W+", " ", provoke(entry).message).strip().lower(), entry.title
+
+
+def entry_lines(entry: Entry) -> list[str]:
+    """An entry as it stands on the page."""
+    found = provoke(entry)
+    code = (entry.code if entry.shown is None else entry.shown).strip("\n")
+    language = "console" if code.startswith("$") else "python"
+    return [
+        f"### {entry.title}",
+        "",
+        f"> {code_span(f'{found.kind.__name__}: {found.message}')}",
+        "",
+        f"```{language}",
+        code,
+        "```",
+        "",
+        f"- Cause: {entry.cause}",
+        f"- Remedy: {entry.remedy}",
+        "",
+    ]
+
+
+def section_lines(section: Section) -> list[str]:
+    """A section with its entries, those first whose messages come first."""
+    lines = [f"## {section.title}", "", section.intro, ""]
+    for entry in sorted(section.entries, key=order):
+        lines += entry_lines(entry)
+    return lines + ([*section.table(), ""] if section.table else [])
+
+
+def page(sections: tuple[Section, ...]) -> str:
+    """The whole of ``docs/errors.md``."""
+    lines = [*HEAD.splitlines(), "", *(f"- [{one.title}](#{anchor(one.title)})" for one in sections), ""]
+    for section in sections:
+        lines += section_lines(section)
+    return "\n".join(lines).rstrip("\n") + "\n"
