@@ -13,7 +13,7 @@ from importlib import import_module
 from ._entry import Entry, Exempt, Section
 
 # Modules in the order of the page; each has a SECTION
-MODULES = ("layers", "model", "initializers", "data", "losses", "optimizers", "schedules", "trainer", "callbacks", "files", "checkpoints")
+MODULES = ("layers", "model", "initializers", "data", "losses", "optimizers", "schedules", "trainer", "callbacks", "files", "checkpoints", "estimators", "estimator_data", "diagnostics", "plotting")
 
 SECTIONS: tuple[Section, ...] = tuple(import_module(f".{name}", __name__).SECTION for name in MODULES)
 ENTRIES: tuple[Entry, ...] = tuple(entry for section in SECTIONS for entry in section.entries)

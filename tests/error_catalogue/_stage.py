@@ -42,7 +42,7 @@ values = X.sum(axis=1)                             # one number for each
 model = fastbp.Sequential([fastbp.Dense(4, "relu"), fastbp.Dense(3)], n_features=3, random_state=0)
 trainer = fastbp.Trainer(model, loss="softmax_cross_entropy", random_state=0)
 classifier = fastbp.MLPClassifier((4,), max_iter=2, random_state=0).fit(X, labels)
-regressor = fastbp.MLPRegressor((4,), max_iter=2, random_state=0).fit(X, values)
+regressor = fastbp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0).fit(X, values)
 """
 
 
