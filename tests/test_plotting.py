@@ -387,7 +387,7 @@ def test_displays_follow_the_habit(display):
         ActivationsDisplay: (X,),
         GradientFlowDisplay: (X, LABELS),
     }.get(display, ())
-    what = "expected a fastbp.Sequential" if display is not LearningCurveDisplay else "is not an estimator instance"
+    what = "model must be a fastbp" if display is not LearningCurveDisplay else "is not an estimator instance"
     with pytest.raises(TypeError, match=what):
         display.from_estimator(5, *fitted)
     if display is not LearningCurveDisplay:

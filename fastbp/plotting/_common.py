@@ -44,7 +44,7 @@ def model_of(source: Any) -> Sequential:
         return source.model
     if not hasattr(source, "hidden_layer_sizes"):
         raise TypeError(
-            "expected a fastbp.Sequential, a fastbp.Trainer or a fitted MLPClassifier or MLPRegressor, got "
+            "model must be a fastbp.Sequential, a fastbp.Trainer or a fitted MLPClassifier or MLPRegressor, got "
             f"{shown(source)}"
         )
     if hasattr(source, "_fitted_model"):
@@ -62,7 +62,10 @@ def problem_of(estimator: Any, y: Any) -> tuple[Sequential, Loss, Any]:
     """Network and loss of a fitted estimator, and targets as that loss takes them."""
     model = model_of(estimator)
     if not hasattr(estimator, "_encode"):
-        raise TypeError(f"expected a fitted fastbp.MLPClassifier or fastbp.MLPRegressor, got {shown(estimator)}")
+        raise TypeError(
+            "estimator must be a fitted fastbp.MLPClassifier or fastbp.MLPRegressor, which has a loss, got "
+            f"{shown(estimator)}: take scikit-learn's over by from_sklearn"
+        )
     state = estimator.__dict__
     encoded = estimator._encode(y, state)
     _, _, loss = estimator._output(encoded, state)

@@ -8,12 +8,19 @@ A new ``raise`` needs an ``Entry`` in the module of its section: the lines that 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 from ._entry import Entry, Exempt, Section
 
 # Modules in the order of the page; each has a SECTION
-MODULES = ("layers", "model", "initializers", "data", "losses", "optimizers", "schedules", "trainer", "callbacks", "files", "checkpoints", "estimators", "estimator_data", "diagnostics", "plotting")
+MODULES = (
+    "layers", "model", "initializers", "data", "losses", "optimizers", "schedules", "trainer", "callbacks", "files",
+    "checkpoints", "estimators", "parameters", "estimator_data", "diagnostics", "plotting", "device", "environment",
+    "warned",
+)  # fmt: skip
+
+os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # before Numba is imported: kernels for a GPU run in its simulator
 
 SECTIONS: tuple[Section, ...] = tuple(import_module(f".{name}", __name__).SECTION for name in MODULES)
 ENTRIES: tuple[Entry, ...] = tuple(entry for section in SECTIONS for entry in section.entries)

@@ -1,9 +1,6 @@
 """Write ``docs/errors.md``, and list what has no entry yet: ``python -m tests.error_catalogue``."""
 
-import os
 import sys
-
-os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # before Numba is imported: kernels for a GPU run in its simulator
 
 from . import ENTRIES, EXEMPT, SECTIONS
 from ._check import without_an_entry, wrong_entries

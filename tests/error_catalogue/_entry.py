@@ -53,7 +53,7 @@ class Entry:
 class Exempt:
     """A ``raise`` or a ``warnings.warn`` that no entry reaches, and why.
 
-    ``source`` is a part of the statement as ``ast.unparse`` writes it, which no other one in ``function`` has.
+    ``source`` is the statement as ``ast.unparse`` writes it, or a part of it that no other one in ``function`` has.
     """
 
     file: str

@@ -17,7 +17,6 @@ from ._stage import Stage
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
-
 def changed(path: Path, change: Change) -> None:
     """Change header and arrays of a file."""
     with safe_open(path, framework="numpy") as file:

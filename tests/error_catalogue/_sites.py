@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -86,10 +86,8 @@ def sites_behind(error: BaseException) -> frozenset[Site]:
     return frozenset(site for frame in frames if (site := site_at(*frame)) is not None)
 
 
-def matches(exempt: Exempt, sites: tuple[Site, ...]) -> list[Site]:
+def matches(exempt: Exempt, sites: Iterable[Site]) -> list[Site]:
     """The sites that an exemption stands for: it should be one."""
-    return [
-        site
-        for site in sites
-        if (site.file, site.function) == (exempt.file, exempt.function) and exempt.source in site.source
-    ]
+    here = [site for site in sites if (site.file, site.function) == (exempt.file, exempt.function)]
+    exact = [site for site in here if site.source == exempt.source]  # a bare raise is a part of every other one
+    return exact or [site for site in here if exempt.source in site.source]

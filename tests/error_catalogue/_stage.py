@@ -127,8 +127,8 @@ def readable(text: str, folder: str, hide: tuple[str, ...] = ()) -> str:
     for pattern in hide:
         text, found = re.subn(pattern, "...", text)
         assert found, f"the pattern {pattern!r} hides nothing of {text!r}"
-    # sets have no order
-    text = re.sub(r"\{('[^{}]*')\}", lambda match: "{" + ", ".join(sorted(match[1].split(", "))) + "}", text)
+    # a set has no order; what has a colon is a dict
+    text = re.sub(r"\{([^{}:]*)\}", lambda match: "{" + ", ".join(sorted(match[1].split(", "))) + "}", text)
     first, *others = text.split("\n")
     return f"{first} ..." if others else first
 
@@ -150,14 +150,14 @@ class Provoked:
     sites: frozenset[Site]
 
 
-def _watched(patch: pytest.MonkeyPatch, sites: set[Site]) -> None:
-    """Note the sites of warnings: a recorded warning knows only the line that it points at."""
+def _watched(patch: pytest.MonkeyPatch, wanted: type[BaseException], sites: set[Site]) -> None:
+    """Note the sites of such warnings: a recorded warning knows only the line that it points at."""
     warn = warnings.warn
 
     def noting(message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **options: Any) -> None:
         caller = sys._getframe(1)
         site = site_at(caller.f_code.co_filename, caller.f_lineno, warns=True)
-        if site is not None:
+        if site is not None and (category or UserWarning) is wanted:
             sites.add(site)
         warn(message, category, stacklevel + 1, source, **options)
 
@@ -193,7 +193,7 @@ def _warned(entry: Entry, code: Any, stage: Stage, folder: str) -> Provoked:
     sites: set[Site] = set()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _watched(stage.patch, sites)
+        _watched(stage.patch, entry.error, sites)
         exec(code, stage.names)
     found = [warning for warning in caught if warning.category is entry.error]
     assert len(found) == 1, f"{entry.title!r} gives the warnings {[str(warning.message) for warning in caught]}"

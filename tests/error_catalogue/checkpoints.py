@@ -28,9 +28,9 @@ def _short_moment(header, tensors):
 
 SECTION = Section(
     "Checkpoints",
-    "`Trainer.save` and `fastbp.Checkpoint` write a training down, and `fit(resume_from=...)` goes on from it. The whole "
-    "file is checked before anything is changed. The file `last.safetensors` of the examples is of a training of two "
-    "epochs.",
+    "`Trainer.save` and `fastbp.Checkpoint` write a training down, and `fit(resume_from=...)` goes on from "
+    "it. The whole file is checked before anything is changed. The file `last.safetensors` of the examples "
+    "is of a training of two epochs.",
     (
         Entry(
             "A checkpoint before the first fit",
@@ -86,10 +86,10 @@ SECTION = Section(
         ),
         Entry(
             "The training of another network or data",
-            "trainer.fit(X[:9], labels[:9], epochs=4, resume_from=\"last.safetensors\")",
+            'trainer.fit(X[:9], labels[:9], epochs=4, resume_from="last.safetensors")',
             ValueError,
-            "A training that goes on must have the same model, loss, optimizer, batch_size and shuffle, and data of the "
-            "same shape; the message names the first difference.",
+            "A training that goes on must have the same model, loss, optimizer, batch_size and shuffle, and "
+            "data of the same shape; the message names the first difference.",
             "Set it back. To change one on purpose, load the model by `fastbp.load` and begin a new training.",
             given=checkpoint(),
         ),
@@ -126,7 +126,7 @@ SECTION = Section(
         ),
         Entry(
             "A generator of another kind",
-            'trainer = fastbp.Trainer(\n'
+            "trainer = fastbp.Trainer(\n"
             '    model, loss="softmax_cross_entropy", random_state=np.random.RandomState(np.random.PCG64(0))\n'
             ")\n" + RESUME,
             ValueError,

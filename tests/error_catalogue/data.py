@@ -142,7 +142,7 @@ SECTION = Section(
         ),
         Entry(
             "Negative counts",
-            'one = fastbp.Sequential([fastbp.Dense(1)], n_features=3)\n'
+            "one = fastbp.Sequential([fastbp.Dense(1)], n_features=3)\n"
             'fastbp.Trainer(one, loss="poisson").fit(X, np.full(12, -1.0))',
             ValueError,
             "The Poisson loss is for counts and rates, which are not negative.",

@@ -4,8 +4,8 @@ from ._entry import Entry, Section
 
 SECTION = Section(
     "Checks of gradients",
-    "Errors of `fastbp.gradient_check`, `fastbp.compare_backends` and `fastbp.gradient_flow`. That gradients are wrong is "
-    "no error: it stands in what these functions return.",
+    "Errors of `fastbp.gradient_check`, `fastbp.compare_backends` and `fastbp.gradient_flow`. That gradients "
+    "are wrong is no error: it stands in what these functions return.",
     (
         Entry(
             "One backend alone",

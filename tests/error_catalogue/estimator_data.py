@@ -6,15 +6,15 @@ from ._entry import Entry, Section
 
 SECTION = Section(
     "Data of the estimators",
-    "The estimators check data by scikit-learn's own functions, so that most of these messages are scikit-learn's, word "
-    "for word, and an answer that you find for scikit-learn holds here too.",
+    "The estimators check data by scikit-learn's own functions, so that most of these messages are "
+    "scikit-learn's, word for word, and an answer that you find for scikit-learn holds here too.",
     (
         Entry(
             "Predictions before the fit",
             "fastbp.MLPClassifier().predict(X)",
             NotFittedError,
-            "The estimator has no weights yet. In a pipeline or a search it is a copy that is fitted, and not the object "
-            "that you passed in.",
+            "The estimator has no weights yet. In a pipeline or a search it is a copy that is fitted, and "
+            "not the object that you passed in.",
             "Call `fit` first. Of a search take `best_estimator_`, of a pipeline its last step: `pipeline[-1]`.",
             foreign=True,
         ),
@@ -132,6 +132,7 @@ SECTION = Section(
             "A classifier has been given targets with decimals.",
             "Use `fastbp.MLPRegressor` for numbers, or cut them into classes by `np.digitize`.",
             foreign=True,
+            hide=(r"(?<=type: )[\s\S]*",),
         ),
         Entry(
             "Sample weights of another length than y",
@@ -153,8 +154,8 @@ SECTION = Section(
             "Class weights for classes that are not there",
             'fastbp.MLPClassifier(class_weight={"cat": 2.0}).fit(X, labels)',
             ValueError,
-            "The keys of class_weight are the names of the classes as they stand in y. A class without a key is refused "
-            "where there is a key without a class.",
+            "The keys of class_weight are the names of the classes as they stand in y. A class without a key "
+            "is refused where there is a key without a class.",
             "Print `np.unique(y)`, and use these as keys.",
             foreign=True,
         ),
@@ -206,7 +207,7 @@ SECTION = Section(
         ),
         Entry(
             "A scorer that needs another task",
-            'fastbp.MLPClassifier((4,), early_stopping=True, validation_fraction=0.5, scoring="roc_auc").fit(X, labels)',
+            'classifier.set_params(early_stopping=True, validation_fraction=0.5, scoring="roc_auc").fit(X, labels)',
             ValueError,
             "The metric by this name is for two classes, and there are three.",
             'Take a metric for several classes: "roc_auc_ovr", "f1_macro" or "accuracy".',

@@ -54,7 +54,8 @@ SECTION = Section(
             "Batch normalisation with L-BFGS",
             'fastbp.MLPClassifier((4,), solver="lbfgs", normalization="batch").fit(X, labels)',
             ValueError,
-            "The running mean and variance for predictions are gathered from batch to batch, and L-BFGS has no batches.",
+            "The running mean and variance for predictions are gathered from batch to batch, and L-BFGS has "
+            "no batches.",
             'Take normalization="layer", which needs no batches.',
         ),
         Entry(
@@ -73,13 +74,13 @@ SECTION = Section(
         ),
         Entry(
             "Numbers that overflow",
-            'fastbp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, solver="sgd").fit(X, values)',
+            'regressor.set_params(max_iter=3, solver="sgd").fit(X, values)',
             ValueError,
             "Features or targets are so large that their products are no floats any more, or the learning rate is.",
             "Put a `StandardScaler` before the estimator in a pipeline, and wrap a regressor in a "
             "`TransformedTargetRegressor`.",
             given=_no_gradient,
-            shown='fastbp.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, solver="sgd").fit(1e160 * X, 1e160 * values)',
+            shown='regressor.set_params(max_iter=3, solver="sgd").fit(1e160 * X, 1e160 * values)',
         ),
         Entry(
             "Validation targets without rows",
@@ -118,7 +119,7 @@ SECTION = Section(
         ),
         Entry(
             "A validation set of one row",
-            "fastbp.MLPRegressor(hidden_layer_sizes=(4,), early_stopping=True, validation_fraction=0.01).fit(X, values)",
+            "regressor.set_params(early_stopping=True, validation_fraction=0.01).fit(X, values)",
             ValueError,
             "Early stopping holds out validation_fraction of the rows, which is less than two here.",
             "Raise validation_fraction to 0.2, pass X_val and y_val, or train without early stopping.",
@@ -127,21 +128,21 @@ SECTION = Section(
             "A scorer that gives no number",
             "def both(estimator, X, y):\n"
             "    return {'rows': len(y)}\n"
-            "fastbp.MLPRegressor(hidden_layer_sizes=(4,), early_stopping=True, validation_fraction=0.5, scoring=both).fit(X, values)",
+            "regressor.set_params(early_stopping=True, validation_fraction=0.5, scoring=both).fit(X, values)",
             ValueError,
             "Early stopping compares scores, and the function returns a tuple, a dict or an array.",
             "Return one float, of which more is better.",
         ),
         Entry(
             "A plateau without validation rows",
-            "fastbp.MLPRegressor(hidden_layer_sizes=(4,), learning_rate=fastbp.schedules.ReduceOnPlateau(0.1)).fit(X, values)",
+            "regressor.set_params(learning_rate=fastbp.schedules.ReduceOnPlateau(0.1)).fit(X, values)",
             ValueError,
             "The schedule follows the validation loss, and neither X_val nor early stopping gives one.",
             'Pass X_val and y_val, or watch the training loss by monitor="loss".',
         ),
         Entry(
             "A schedule over the whole training in partial_fit",
-            "fastbp.MLPRegressor(hidden_layer_sizes=(4,), learning_rate=fastbp.schedules.Cosine(0.1)).partial_fit(X, values)",
+            "regressor.set_params(learning_rate=fastbp.schedules.Cosine(0.1)).partial_fit(X, values)",
             ValueError,
             "Nobody knows how many calls of partial_fit are to come, so that the schedule has no end to go to.",
             "Give it the number of all steps: `Cosine(0.1, total=1000)`.",
@@ -174,7 +175,8 @@ SECTION = Section(
             "several.partial_fit(X, np.stack([labels, labels + 1], axis=1))",
             ValueError,
             "The network has an output for each class that it was fitted with.",
-            "Pass all classes that there will be to the first call of partial_fit: `classes=[[0, 1, 2], [0, 1, 2, 3]]`.",
+            "Pass all classes that there will be to the first call of partial_fit: `classes=[[0, 1, 2], [0, "
+            "1, 2, 3]]`.",
         ),
         Entry(
             "A loss of classes for a regressor",
@@ -185,15 +187,15 @@ SECTION = Section(
         ),
         Entry(
             "Negative targets of the Poisson loss",
-            'fastbp.MLPRegressor(hidden_layer_sizes=(4,), loss="poisson").fit(X, values)',
+            'regressor.set_params(loss="poisson").fit(X, values)',
             ValueError,
             "The Poisson loss is for counts and rates, and a target is below 0.",
             'Leave the loss at "squared_error", or look where the negative targets come from.',
         ),
         Entry(
             "Levels beside several columns",
-            "loss = fastbp.losses.Loss(\"quantile\", level=(0.1, 0.5, 0.9))\n"
-            "fastbp.MLPRegressor(hidden_layer_sizes=(4,), loss=loss).fit(X, X[:, :2])",
+            'loss = fastbp.losses.Loss("quantile", level=(0.1, 0.5, 0.9))\n'
+            "regressor.set_params(loss=loss).fit(X, X[:, :2])",
             ValueError,
             "One column of y can have several quantiles, or several columns one quantile each.",
             "Fit a regressor for each column, or give as many levels as there are columns.",
@@ -264,7 +266,7 @@ SECTION = Section(
         ),
         Entry(
             "A loss that scikit-learn does not have",
-            'fastbp.MLPRegressor(hidden_layer_sizes=(4,), loss="absolute_error", max_iter=2).fit(X, values).to_sklearn()',
+            'regressor.set_params(loss="absolute_error", max_iter=2).fit(X, values).to_sklearn()',
             ValueError,
             "scikit-learn's regressor knows the squared error and the Poisson loss, and could not go on with another.",
             "Fit with one of the two if the model is to be exported.",

@@ -78,7 +78,7 @@ SECTION = Section(
             "Weights that are infinite",
             'model.save("model.safetensors")',
             ValueError,
-            "The training has diverged with on_divergence=\"ignore\". A file of such weights would be refused by "
+            'The training has diverged with on_divergence="ignore". A file of such weights would be refused by '
             "`fastbp.load`.",
             "Train anew with a smaller learning rate, or go back to a checkpoint.",
             given=lambda stage: stage.names["model"]._weights[0].fill(np.nan),
@@ -87,7 +87,7 @@ SECTION = Section(
             "A function as an initializer",
             "def zeros(rng, fan_in, fan_out, activation):\n"
             "    return np.zeros((fan_in, fan_out)), np.zeros(fan_out)\n"
-            "fastbp.Sequential([fastbp.Dense(3, initializer=zeros)], n_features=3).save(\"model.safetensors\")",
+            'fastbp.Sequential([fastbp.Dense(3, initializer=zeros)], n_features=3).save("model.safetensors")',
             TypeError,
             "The layers are written down as names and numbers, and a function of yours has neither.",
             "Save the weights by `numpy.savez`, make the model by your own code again, and call `set_weights`; or use "

@@ -47,8 +47,8 @@ SECTION = Section(
             "fastbp.BatchNorm(momentum=99)",
             ValueError,
             "momentum is the share of a batch in the running statistics, so it lies from 0 to 1.",
-            "Give 0.1, which is the default, or a smaller number for a longer memory. Keras counts the other way round: "
-            "its 0.99 is 0.01 here.",
+            "Give 0.1, which is the default, or a smaller number for a longer memory. Keras counts the other "
+            "way round: its 0.99 is 0.01 here.",
         ),
         Entry(
             "Layers that are no sequence",
@@ -68,7 +68,8 @@ SECTION = Section(
             "A layer that is none",
             'fastbp.Sequential([fastbp.Dense(4), "relu", fastbp.Dense(3)], n_features=3)',
             TypeError,
-            "Something else than a layer of fastbp stands in the list: a string, a class, or a layer of another library.",
+            "Something else than a layer of fastbp stands in the list: a string, a class, or a layer of "
+            "another library.",
             'Make a layer of it. An activation belongs to the layer before it: `fastbp.Dense(4, "relu")`.',
         ),
         Entry(

@@ -70,7 +70,7 @@ SECTION = Section(
             "Class weights by name",
             LOSS + 'Loss("softmax_cross_entropy", class_weight={0: 1.0, 1: 5.0})',
             TypeError,
-            "A dict or a word such as \"balanced\" is for the estimators, which know the names of the classes. A Loss "
+            'A dict or a word such as "balanced" is for the estimators, which know the names of the classes. A Loss '
             "knows the numbers of the outputs alone.",
             "Give a sequence in the order of the outputs: (1.0, 5.0).",
         ),
@@ -78,8 +78,8 @@ SECTION = Section(
             "Class weights in another shape",
             LOSS + 'Loss("sigmoid_cross_entropy", class_weight=(1.0, 2.0, 3.0))',
             ValueError,
-            "The softmax cross-entropy takes a weight for each class. The sigmoid cross-entropy takes a pair, for targets "
-            "of 0 and of 1, or a pair for each output.",
+            "The softmax cross-entropy takes a weight for each class. The sigmoid cross-entropy takes a "
+            "pair, for targets of 0 and of 1, or a pair for each output.",
             "For one pair write (1.0, 2.0), for three outputs ((1, 2), (1, 2), (1, 5)).",
         ),
         Entry(
@@ -109,12 +109,12 @@ SECTION = Section(
             'fastbp.Trainer(soft, loss=Loss("softmax_cross_entropy", blocks=(2, 2)))',
             ValueError,
             "The last layer has one softmax over all outputs, and a loss with blocks has one for each block.",
-            'Leave the activation of the last layer out. For probabilities apply `scipy.special.softmax(..., axis=1)` to '
-            "the columns of each block.",
+            "Leave the activation of the last layer out. For probabilities apply `scipy.special.softmax(..., "
+            "axis=1)` to the columns of each block.",
         ),
         Entry(
             "A softmax over one output",
-            'one = fastbp.Sequential([fastbp.Dense(1)], n_features=3)\n'
+            "one = fastbp.Sequential([fastbp.Dense(1)], n_features=3)\n"
             'fastbp.Trainer(one, loss="softmax_cross_entropy")',
             ValueError,
             "A softmax over one output is always 1.",

@@ -43,8 +43,8 @@ SECTION = Section(
             "Weights that are no sequence",
             "model.set_weights(1.0)",
             TypeError,
-            "A model takes its weights as a sequence of arrays, W1, b1, W2, b2 and so on, and a single number cannot be "
-            "gone through.",
+            "A model takes its weights as a sequence of arrays, W1, b1, W2, b2 and so on, and a single "
+            "number cannot be gone through.",
             "Begin with `model.get_weights()`, and change the arrays in that list.",
         ),
         Entry(
@@ -67,7 +67,8 @@ SECTION = Section(
             "model.set_weights([w.T for w in model.get_weights()])",
             ValueError,
             "W has the shape (fan_in, fan_out), as in scikit-learn and Keras; PyTorch has the transposed matrix.",
-            "Transpose the matrices that come from PyTorch; otherwise give the layers as many units as the weights have.",
+            "Transpose the matrices that come from PyTorch; otherwise give the layers as many units as the "
+            "weights have.",
         ),
         Entry(
             "Weights that are not finite",

@@ -47,7 +47,7 @@ SECTION = Section(
             "fastbp.SGD(fastbp.schedules.Cosine)",
             TypeError,
             "The brackets are missing: the class stands where a schedule of that class is expected.",
-            "Write `fastbp.schedules.Cosine(0.1)`.",
+            "Make an object of it: `fastbp.schedules.Cosine(0.1)`.",
         ),
         Entry(
             "A momentum above 1",

@@ -65,7 +65,7 @@ SECTION = Section(
         ),
         Entry(
             "A loss that overflows",
-            'fastbp.Trainer(\n'
+            "fastbp.Trainer(\n"
             '    fastbp.Sequential([fastbp.Dense(1)], n_features=3, random_state=0), loss="mean_squared_error",\n'
             "    optimizer=fastbp.SGD(1e6)\n"
             ").fit(X, values, epochs=20)",
