@@ -15,9 +15,10 @@ HEAD = f"""\
 All errors and warnings of fastbp, each with its cause and its remedy. To find one, search this page for some words of
 the message: those that are not your own numbers and names. Within a section the messages are in alphabetical order.
 
-A message begins with what failed, says what was expected, and ends with what to do. Checks come before the first step:
-after an error the model, the trainer or the estimator is what it was before the call. The examples below go on from
-these lines:
+A message begins with what failed, says what was expected, and ends with what to do. Most checks come before the first
+step, and leave the model, the trainer or the estimator as it was before the call. Checks of one kind have one entry: of
+`units must be an integer of at least 1` and `patience must be an integer of at least 1` the cause is the same. The
+examples go on from these lines:
 
 ```python
 {SETUP}```
@@ -55,6 +56,7 @@ def entry_lines(entry: Entry) -> list[str]:
     """An entry as it stands on the page."""
     found = provoke(entry)
     code = (entry.code if entry.shown is None else entry.shown).strip("\n")
+    code = re.sub(r"(\n    .*)\n(?=\w)", r"\1\n\n", code)  # a line between a function and what comes after it
     language = "console" if code.startswith("$") else "python"
     return [
         f"### {entry.title}",

@@ -253,7 +253,7 @@ SECTION = Section(
             ON_CARD,
             ValueError,
             "The library that owns the array does not hand it out; PyTorch does so for tensors that have gradients.",
-            "Pass `tensor.detach()`.",
+            "Cut the gradients off: pass `tensor.detach()`.",
             given=on_card(X_there=lambda X: WithGradients()),
         ),
         Entry(

@@ -50,7 +50,7 @@ SECTION = Section(
             LOSS + 'Loss("softmax_cross_entropy", label_smoothing=1.0)',
             ValueError,
             "label_smoothing is the share of a target that goes to all classes alike, and at 1 nothing is left.",
-            "0.05 to 0.2 are usual.",
+            "Give a share below 1: 0.05 to 0.2 are usual.",
         ),
         Entry(
             "A level of 0 or 1",

@@ -54,7 +54,7 @@ SECTION = Section(
             "fastbp.SGD(0.1, momentum=9)",
             ValueError,
             "The momentum is the share of the last velocity that is kept.",
-            "0.9 is usual.",
+            "Pass a share and not percents: 0.9 is usual.",
         ),
         Entry(
             "A decay rate of 1",

@@ -84,7 +84,8 @@ def message_of(kind: type[Any], name: str, value: Any) -> str:
 
 def table() -> list[str]:
     """A row for each parameter."""
-    lines = ["### Each parameter", "", "| passed | message | remedy |", "| --- | --- | --- |"]
+    lines = ["### Each parameter", "", "For each of them a value that people pass by mistake, and its remedy.", ""]
+    lines += ["| passed | message | remedy |", "| --- | --- | --- |"]
     for name, kind in parameters().items():
         value, remedy = MISTAKES[name]
         passed = code_span(f"{name}={'print' if value is print else repr(value)}")
@@ -124,6 +125,7 @@ SECTION = Section(
             "Print `fastbp.MLPClassifier().get_params()`. In a grid for a pipeline the name of the step and two "
             "underscores come first: `mlpclassifier__alpha`.",
             foreign=True,
+            hide=(r"(?<=learning_rate_initial').*",),  # newer Pythons guess what was meant
         ),
         Entry(
             "A parameter that cannot be set",

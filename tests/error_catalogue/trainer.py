@@ -81,7 +81,7 @@ SECTION = Section(
             'fastbp.Trainer(high, loss="mean_squared_error", optimizer=fastbp.SGD(1e38)).fit(X, 100 * values)',
             FloatingPointError,
             "The last step was so large that a weight is no finite number any more, though its loss was one.",
-            "Use a much smaller learning rate: the one in the message has nothing to do with the scale of the weights.",
+            "Use a learning rate that is smaller by many powers of ten: for SGD 0.1 is large.",
         ),
         Entry(
             "Kernels that disagree with the reference",
