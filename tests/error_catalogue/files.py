@@ -139,7 +139,7 @@ SECTION = Section(
             LOAD,
             ValueError,
             "The text that describes the layers was changed by hand or by another program.",
-            "Take the original file.",
+            "Load a copy from before the change, or write the file anew with `model.save`.",
             given=_written('{"version": 1, '),
             hide=(r"(?<=JSON \().*(?=\)$)",),
         ),
@@ -148,7 +148,7 @@ SECTION = Section(
             LOAD,
             ValueError,
             "The text that describes the layers is JSON, but not such as fastbp writes.",
-            "Take the original file.",
+            "Look who has written the file: `fastbp.load` reads those of `model.save` and `trainer.save` alone.",
             given=_written("[1, 2]"),
         ),
         Entry(
@@ -172,7 +172,7 @@ SECTION = Section(
             LOAD,
             ValueError,
             "A part of the description is missing: it was changed by hand or by another program.",
-            "Take the original file.",
+            "Load a copy from before the change. The weights can still be read, by `safetensors.numpy.load_file`.",
             given=model_with(lambda header, tensors: header["model"].pop("link")),
         ),
         Entry(
@@ -180,7 +180,7 @@ SECTION = Section(
             LOAD,
             ValueError,
             "The description names another output activation than its last layer has.",
-            "Take the original file.",
+            "Put the activation of the last layer back into the description, or load a copy from before the change.",
             given=model_with(lambda header, tensors: header["model"].update(link="tanh")),
         ),
         Entry(
