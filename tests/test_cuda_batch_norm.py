@@ -79,10 +79,15 @@ class Network:
         """normalize_columns (0) or hand_on_columns (1) for all units, one block each."""
         function = batch_norm.batch_norm_of(self.n_groups, moves_running, frozenset({self.code}), self.dtype)[which]
 
+        targets, order = layout.Targets(*[np.zeros(0, self.dtype)] * 5), np.arange(self.n_rows)
+        scale = self.dtype(1 / self.n_rows)
+
         @kernel
         def run(work, parameters):
             buffers = layout.Buffers(parameters, self.buffers.moments, work, self.buffers.row_loss)
-            function(cuda.blockIdx.x, 1, self.n_rows, self.plan, buffers, self.constants)
+            function(
+                cuda.blockIdx.x, 1, self.n_rows, self.plan, buffers, self.constants, targets, order, 0, scale
+            )  # fmt: skip
 
         run[-(-self.n // WIDTH), self.n_groups * WIDTH](self.work, self.parameters)
 
@@ -95,12 +100,14 @@ class Network:
         for k in range(count):
             lo, hi = twin.block_start(k, m), twin.block_start(k + 1, m)
             parts = (array[k * width :] for array in (starts, offsets, squares))
-            twin.block_statistics(*parts, np.ascontiguousarray(X[lo:hi]).reshape(-1), n, hi - lo, n)
+            here = np.ascontiguousarray(X[lo:hi]).reshape(-1)
+            twin.block_statistics(*parts, here, n, np.zeros(0), np.zeros(0), hi - lo, n)
         mean, inverse = np.empty(n, self.dtype), np.empty(n, self.dtype)
         running = self.parameters[2 * width : 3 * width].copy(), self.parameters[3 * width :].copy()
         twin.batch_statistics(
-            mean, inverse, *running, starts, offsets, squares, width, m, n, EPSILON, self.dtype(self.momentum)
-        )
+            mean, inverse, *running, starts, offsets, squares, width, np.zeros(0), m, n, EPSILON,
+            self.dtype(self.momentum),
+        )  # fmt: skip
         return mean, inverse, *running
 
     def twin_outputs(self, mean, inverse):
@@ -203,7 +210,8 @@ def test_batch_norm_backward(dtype, n, n_groups, n_rows, adds):
     if adds:
         means = d_beta / dtype(m), d_gamma / dtype(m)
         more = bool(adds & layout.ADDS_TO_INPUT)
-        twin.batch_norm_backward(dX, n, D, n, X, n, mean, inverse, net.parameters, *means, m, n, more)
+        none = np.zeros(0, dtype)
+        twin.batch_norm_backward(dX, n, D, n, X, n, mean, inverse, net.parameters, *means, none, none, m, n, more)
     net.launch(1)
     net.close(net.statistic(2), d_beta)
     net.close(net.statistic(3), d_gamma)
