@@ -14,7 +14,7 @@ import functools
 
 import numpy as np
 
-from fastbp.kernels.cuda._target import SIMULATED, WIDTH, cuda, device, group_max, group_sum, like, sqrt
+from fastbp.kernels.cuda._target import SIMULATED, WIDTH, cuda, device, group_sum, like, sqrt
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows
@@ -88,21 +88,29 @@ def column_functions(n_groups, real):
     """
     size, kind = n_groups * WIDTH, np.dtype(real).type
 
-    @device
-    def block_sum(group, lane, value):
-        """The sum over the groups for each lane, in all of them."""
-        if SIMULATED:
-            parts = cuda.shared.array(size, kind)
-        else:
-            parts = cuda.shared.array(0, kind, 16)  # see ``gemm.py``
-        cuda.syncthreads()  # who still reads what was there
-        parts[group * WIDTH + lane] = value
-        cuda.syncthreads()
-        total = parts[lane]
-        for other in range(1, n_groups):
-            total += parts[other * WIDTH + lane]
-        cuda.syncthreads()
-        return total
+    def over_groups(largest):
+        @device
+        def combined(group, lane, value):
+            """The sum over the groups, or the largest of their values, for each lane, in all of them."""
+            if SIMULATED:
+                parts = cuda.shared.array(size, kind)
+            else:
+                parts = cuda.shared.array(0, kind, 16)  # see ``gemm.py``
+            cuda.syncthreads()  # who still reads what was there
+            parts[group * WIDTH + lane] = value
+            cuda.syncthreads()
+            total = parts[lane]
+            for other in range(1, n_groups):
+                if largest:
+                    total = max(total, parts[other * WIDTH + lane])
+                else:
+                    total += parts[other * WIDTH + lane]
+            cuda.syncthreads()
+            return total
+
+        return combined
+
+    block_sum, block_max = over_groups(False), over_groups(True)
 
     @device
     def batch_statistics(group, lane, valid, X, x, ldx, n_rows, epsilon):
@@ -125,28 +133,27 @@ def column_functions(n_groups, real):
         return first + offset, inverse, squares / like(squares, max(n_rows - 1, 1)), n_rows > 1
 
     @device
-    def worth_of(lane, weights, order, at, n_rows, zero):
-        """The rows that a batch is worth, and the first one that counts: by a group, whose lanes share the rows.
+    def worth_of(group, lane, weights, order, at, n_rows, zero):
+        """The rows that a batch is worth, and the first one that counts.
 
         The sum of the weights, as of rows that were repeated, or the number of rows with one where that is more:
         weights may be given in any unit.
         """
         total, count, left = zero, zero, zero
-        for r in range(lane, n_rows, WIDTH):
+        for r in range(group, n_rows, n_groups):
             weight = weights[order[at + r]]
             total += weight
             if weight > 0:
                 count += like(zero, 1)
                 left = max(left, like(zero, n_rows - r))
-        total, count, left = group_sum(total), group_sum(count), group_max(left)
-        first = n_rows - int(left) if left > 0 else 0
-        return total if total > count else count, first
+        total, count, left = block_sum(group, lane, total), block_sum(group, lane, count), block_max(group, lane, left)
+        return max(total, count), n_rows - int(left) if left > 0 else 0
 
     @device
     def weighted_statistics(group, lane, valid, X, x, ldx, weights, order, at, n_rows, scale, epsilon):
         """The same of rows with weights; of fewer than 2 rows x^ is to be 0, and so is the inverse deviation."""
         zero, one = like(epsilon, 0), like(epsilon, 1)
-        worth, base = worth_of(lane, weights, order, at, n_rows, zero)
+        worth, base = worth_of(group, lane, weights, order, at, n_rows, zero)
         total, squares, first = zero, zero, zero
         if valid:
             first = X[x + base * ldx]
@@ -159,7 +166,7 @@ def column_functions(n_groups, real):
                 squares += weights[order[at + r]] * difference * difference
         variance = block_sum(group, lane, squares) * scale
         if worth < 2:
-            return first, zero, zero, False
+            return zero, zero, zero, False
         return first + offset, one / sqrt(variance + epsilon), variance * (worth / (worth - one)), True
 
     @device
