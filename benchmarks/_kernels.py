@@ -262,16 +262,17 @@ def rectifier(n_times, what, out, S, Z, A, code):
 
 
 @repeated
-def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, index, floor, m, n):
+def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weights, index, floor, m, n):
     """A part of a normalisation, a dropout or a skip connection, by its place in ``_layer_cases.NAMES``."""
     a, b, c = window(vectors, 0, ldv), window(vectors, ldv, ldv), window(vectors, 2 * ldv, ldv)
     d, e, part = window(vectors, 3 * ldv, ldv), window(vectors, 4 * ldv, ldv), n_blocks * ldv
     for _ in range(n_times):
         if what == 0:
-            normalization.block_statistics(a, b, c, A, ld, m, n)
+            normalization.block_statistics(a, b, c, A, ld, weights, index, m, n)
         elif what == 1:
             offsets, squares = window(stats, part, part), window(stats, 2 * part, part)
-            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, m, n, 1e-5, 0.1)
+            sizes = window(stats, 3 * part, 0)
+            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, sizes, m, n, 1e-5, 0.1)
         elif what == 2:
             normalization.batch_norm_forward(Y, ld, A, ld, a, b, c, d, floor, m, n)
         elif what == 3:
@@ -279,7 +280,7 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, index
         elif what == 4:
             normalization.block_sums(a, b, B, ld, A, ld, c, d, m, n)
         elif what == 5:
-            normalization.batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, m, n, False)
+            normalization.batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, weights, index, m, n, False)
         elif what == 6:
             normalization.layer_norm_forward(Y, ld, A, ld, stats, a, b, m, n, 1e-5)
         elif what == 7:

@@ -117,7 +117,7 @@ class BatchNorm:
 
     Predictions take running statistics instead: running += momentum (new - running) after each step, the variance
     unbiased, as in PyTorch. Batches must have at least 2 rows; a last one of 1 row gives x^ = 0 and leaves the running
-    statistics as they are. Sample weights do not enter the statistics.
+    statistics as they are.
 
     Parameters
     ----------
@@ -132,6 +132,21 @@ class BatchNorm:
     ------
     TypeError, ValueError
         For an unknown activation or a number out of its range.
+
+    Notes
+    -----
+    A row counts in the statistics as it counts in the mean of the loss, by its weight w:
+
+        mean = sum w x / sum w,  variance = sum w (x - mean)^2 / sum w
+
+    w is the sample weight, for integer labels times the class weight of the loss; an estimator's class weights are
+    weights of samples. Class weights of soft targets and of a sigmoid weigh outputs and not rows: they are not in w. So
+    a row of weight 0 has no influence, and one of weight 2 that of two rows. PyTorch weighs neither samples nor classes
+    here: without weights the numbers are the same.
+
+    The running variance is N / (N - 1) times that of the batch, where N is the larger one of sum w and the number of
+    rows with a weight above 0: weights may be given in any unit. A batch with N below 2, one row of weight 1 for
+    example, gives x^ = 0 and leaves the running statistics as they are.
 
     References
     ----------

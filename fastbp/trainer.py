@@ -18,6 +18,7 @@ from fastbp._network import check_sparse
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
+from fastbp.backends._targets import row_weights, too_few_rows
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.history import History
@@ -217,6 +218,12 @@ class Trainer:
             raise ValueError(
                 "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
                 f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
+            )
+        weights = row_weights(self.loss, *data[1:]) if self.model._described.has(BATCH_NORM) else None
+        if weights is not None and too_few_rows(weights):
+            raise ValueError(
+                "a BatchNorm needs at least 2 rows with a weight above 0, since one row has no variance: got "
+                f"{np.count_nonzero(weights)} of {len(weights)} rows; give more rows a weight, or take a LayerNorm"
             )
         validation = None if validation_data is None else self._checked_validation(validation_data)
         path = None if resume_from is None else as_path(resume_from, "resume_from")

@@ -62,7 +62,8 @@ WHAT, FIRST, LAST, WITH_LOSS, TOP, BOTTOM = range(6)
 UPDATE, ROWS, GRADIENTS = range(3)
 
 # Arrays of one batch norm at STATS, each as long as a padded row, N_STATS to a place: a place for each share of the
-# rows, which nobody else reads or writes, and then one for each block of rows, which one share writes and all read
+# rows, which nobody else reads or writes, and then one for each block of rows, which one share writes and all read.
+# Behind them GROUP elements for each block: the sum of its rows' weights, and how many of them have one
 MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA = range(4)
 BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES, BLOCK_D_BETA, BLOCK_D_GAMMA, N_STATS = range(6)
 # Rows of a block, about, and how many blocks a large batch has

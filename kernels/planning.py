@@ -248,5 +248,6 @@ def _table(
             if by_columns:
                 take(row, RUNNING, 2 * padded(fan_out), "parameters")
             places = n_threads + layout.block_count(room)
-            take(row, STATS, N_STATS * places * padded(fan_out) if by_columns else padded(2 * room))
+            weights = layout.GROUP * layout.block_count(room)  # of a batch norm: what each block's rows weigh
+            take(row, STATS, N_STATS * places * padded(fan_out) + weights if by_columns else padded(2 * room))
     return table, sizes

@@ -164,14 +164,18 @@ def batch_norms(dtype, at_end):
         X, D, Y = (guarded(np.ones((m, ld), dtype), at_end) for _ in range(3))
         first, second, third, fourth, fifth = (guarded(np.ones(ld, dtype), at_end) for _ in range(5))
         parts = [guarded(np.ones((count, ld), dtype), at_end) for _ in range(3)]
-        normalization.block_statistics(first, second, third, X, ld, m, n)
-        normalization.batch_statistics(first, second, third, fourth, *parts, ld, m, n, 0.1, 0.1)
+        weights, index = guarded(np.ones(m, dtype), at_end), guarded(np.arange(m)[::-1].copy(), at_end)
+        sizes = guarded(np.full(count * layout.GROUP, m / count, dtype), at_end)
+        for given in (weights, weights[:0]):
+            normalization.block_statistics(first, second, third, X, ld, given, index, m, n)
+        for given in (sizes, sizes[:0]):
+            normalization.batch_statistics(first, second, third, fourth, *parts, ld, given, m, n, 0.1, 0.1)
         normalization.batch_norm_forward(Y, ld, X, ld, first, second, third, fourth, dtype(0), m, n)
         normalization.block_sums(first, second, D, ld, X, ld, third, fourth, m, n)
         normalization.sum_of_blocks(first, parts[0], ld, count, n, 0.1)
-        for adds in (False, True):
+        for adds, given in itertools.product((False, True), (weights, weights[:0])):
             normalization.batch_norm_backward(
-                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, m, n, adds
+                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, given, index, m, n, adds
             )  # fmt: skip
 
 

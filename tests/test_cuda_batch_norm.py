@@ -9,6 +9,8 @@ from fastbp.kernels.cuda._target import WIDTH, cuda, kernel
 from fastbp.kernels.layout import padded
 from fastbp.kernels.reference import normalization as twin
 from fastbp.kernels.reference.rectifiers import rectifier_forward_slope
+from fastbp.kernels.reference.row_weights import weight_of_rows
+from fastbp.kernels.reference.step import batch_weight
 
 DTYPES = (np.float32, np.float64)
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
@@ -64,6 +66,7 @@ class Network:
         self.parameters, self.work = rng.uniform(0.5, 2, 4 * width).astype(dtype), work
         self.buffers = layout.Buffers(self.parameters, np.zeros(0), work, np.zeros(0))
         self.constants = np.array([0, 0, EPSILON, momentum, 0, 0], dtype)
+        self.weights, self.order, self.at = np.zeros(0, dtype), np.arange(n_rows), 0
         self.input = self.gathered if reads_X else self.X
         self.rows(self.input)[:] = rng.normal(size=(n_rows, n)) + shift
         for start in (self.deltas, self.deltas + size):  # of X and of Y
@@ -79,10 +82,15 @@ class Network:
         """normalize_columns (0) or hand_on_columns (1) for all units, one block each."""
         function = batch_norm.batch_norm_of(self.n_groups, moves_running, frozenset({self.code}), self.dtype)[which]
 
+        targets = layout.Targets(*[np.zeros(0, self.dtype)] * 2, self.weights, *[np.zeros(0, self.dtype)] * 2)
+        scale = self.dtype(1 / batch_weight(self.weights, self.order[self.at :]))
+
         @kernel
         def run(work, parameters):
             buffers = layout.Buffers(parameters, self.buffers.moments, work, self.buffers.row_loss)
-            function(cuda.blockIdx.x, 1, self.n_rows, self.plan, buffers, self.constants)
+            function(
+                cuda.blockIdx.x, 1, self.n_rows, self.plan, buffers, self.constants, targets, self.order, self.at, scale
+            )  # fmt: skip
 
         run[-(-self.n // WIDTH), self.n_groups * WIDTH](self.work, self.parameters)
 
@@ -91,16 +99,20 @@ class Network:
         n, width, m = self.n, self.width, self.n_rows
         count = layout.block_count(m)
         starts, offsets, squares = (np.empty(count * width, self.dtype) for _ in range(3))
+        sizes, order = np.zeros(count * layout.GROUP if self.weights.size else 0, self.dtype), self.order[self.at :]
         X = self.rows(self.input)
         for k in range(count):
             lo, hi = twin.block_start(k, m), twin.block_start(k + 1, m)
             parts = (array[k * width :] for array in (starts, offsets, squares))
-            twin.block_statistics(*parts, np.ascontiguousarray(X[lo:hi]).reshape(-1), n, hi - lo, n)
+            here = np.ascontiguousarray(X[lo:hi]).reshape(-1)
+            twin.block_statistics(*parts, here, n, self.weights, order[lo:], hi - lo, n)
+            if sizes.size:
+                sizes[k * layout.GROUP :][:2] = weight_of_rows(self.weights, order[lo:], hi - lo)[:2]
         mean, inverse = np.empty(n, self.dtype), np.empty(n, self.dtype)
         running = self.parameters[2 * width : 3 * width].copy(), self.parameters[3 * width :].copy()
         twin.batch_statistics(
-            mean, inverse, *running, starts, offsets, squares, width, m, n, EPSILON, self.dtype(self.momentum)
-        )
+            mean, inverse, *running, starts, offsets, squares, width, sizes, m, n, EPSILON, self.dtype(self.momentum),
+        )  # fmt: skip
         return mean, inverse, *running
 
     def twin_outputs(self, mean, inverse):
@@ -186,24 +198,23 @@ def test_columns_that_are_not_finite_keep_to_themselves():
     assert np.isnan(net.rows(net.Y)).any(axis=0).tolist() == [False, True, False, False, True, False]
 
 
-@each_dtype
-@each_size
-@each_block
-@pytest.mark.parametrize("n_rows", [1, 13])
-@pytest.mark.parametrize("adds", [0, layout.INPUT_ASKS, layout.INPUT_ASKS | layout.ADDS_TO_INPUT])
-def test_batch_norm_backward(dtype, n, n_groups, n_rows, adds):
-    net = Network(dtype, n, n_rows, adds=adds, n_groups=n_groups)
+def check_backward(net):
+    """Sums of deltas and what is handed on; everything else stays."""
     net.launch(0)
-    m, mean, inverse, before = n_rows, net.statistic(0).copy(), net.statistic(1).copy(), net.work.copy()
+    m, n, dtype, adds = net.n_rows, net.n, net.dtype, net.adds
+    mean, inverse, before = net.statistic(0).copy(), net.statistic(1).copy(), net.work.copy()
     X, D, dX = (
         np.ascontiguousarray(net.rows(start)).reshape(-1) for start in (net.X, net.deltas + m * net.ld, net.deltas)
     )
     d_beta, d_gamma = np.empty(n, dtype), np.empty(n, dtype)
     twin.block_sums(d_beta, d_gamma, D, n, X, n, mean, inverse, m, n)
     if adds:
-        means = d_beta / dtype(m), d_gamma / dtype(m)
-        more = bool(adds & layout.ADDS_TO_INPUT)
-        twin.batch_norm_backward(dX, n, D, n, X, n, mean, inverse, net.parameters, *means, m, n, more)
+        order = net.order[net.at :]
+        scale, more = dtype(1 / batch_weight(net.weights, order)), bool(adds & layout.ADDS_TO_INPUT)
+        means = d_beta * scale, d_gamma * scale
+        twin.batch_norm_backward(
+            dX, n, D, n, X, n, mean, inverse, net.parameters, *means, net.weights, order, m, n, more
+        )  # fmt: skip
     net.launch(1)
     net.close(net.statistic(2), d_beta)
     net.close(net.statistic(3), d_gamma)
@@ -213,6 +224,15 @@ def test_batch_norm_backward(dtype, n, n_groups, n_rows, adds):
     for which in (2, 3):
         net.statistic(which)[:] = after[net.stats + which * net.width :][:n]
     np.testing.assert_array_equal(after, before)
+
+
+@each_dtype
+@each_size
+@each_block
+@pytest.mark.parametrize("n_rows", [1, 13])
+@pytest.mark.parametrize("adds", [0, layout.INPUT_ASKS, layout.INPUT_ASKS | layout.ADDS_TO_INPUT])
+def test_batch_norm_backward(dtype, n, n_groups, n_rows, adds):
+    check_backward(Network(dtype, n, n_rows, adds=adds, n_groups=n_groups))
 
 
 def test_sums_are_left_though_nobody_asks_for_the_input():

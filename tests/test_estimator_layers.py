@@ -183,7 +183,7 @@ def test_digits_and_threads():
 
 
 CHECKED = {"dropout": 0.05, "normalization": "batch", "residual": True, "learning_rate_init": 0.02, "max_iter": 30}
-# a mask goes by the row, and a batch's statistics count rows: a weight of 2 is not a row that is there twice
+# a mask goes by the row: a weight of 2 is not a row that is there twice
 WEIGHTS = "check_sample_weight_equivalence_on_{}_data"
 
 

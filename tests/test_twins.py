@@ -22,6 +22,7 @@ MODULES = [
     "rectifiers",
     "residual",
     "robust_losses",
+    "row_weights",
     "rules",
     "shuffle",
     "soft_targets",

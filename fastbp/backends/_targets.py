@@ -66,6 +66,11 @@ def row_weights(loss: Loss, y: Array, sample_weight: Array | None) -> Array | No
     return by_class if sample_weight is None else by_class.astype(sample_weight.dtype) * sample_weight
 
 
+def too_few_rows(weights: Array) -> bool:
+    """Whether rows with these weights are worth fewer than 2, so that a batch norm finds no variance in any batch."""
+    return bool(max(weights.sum(dtype=float), np.count_nonzero(weights)) < 2)
+
+
 def coefficients(loss: Loss, n_outputs: int) -> Array:
     """``Targets.coefficients`` of a loss that has some."""
     if loss.name == "softmax_cross_entropy":

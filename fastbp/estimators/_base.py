@@ -26,6 +26,7 @@ from fastbp.estimators._inputs import checked_rows, on_the_host
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._layers import (
     check_goes_on,
+    check_row_weights,
     check_solver,
     check_structure,
     described,
@@ -275,6 +276,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 f"normalization='batch' needs batches of at least 2 rows, since one sample has no variance: got "
                 f"n_samples={n_samples} and batch_size={batch_size}; normalization='layer' takes single rows"
             )
+        check_row_weights(model._described, rows.weights)
         check_schedule(trainer, held_out is not None, incremental)
         if incremental and hasattr(self, "_optimizer_state"):
             go_on(trainer, self.solver, *self._optimizer_state)

@@ -10,6 +10,7 @@ import numpy as np
 from fastbp._network import network_of
 from fastbp._validation import Array, real_number
 from fastbp.backends import Network
+from fastbp.backends._targets import too_few_rows
 from fastbp.estimators._parameters import layer_activations
 from fastbp.initializers import scikit_learn
 from fastbp.kernels.layout import ADD, BATCH_NORM, DENSE, DROPOUT, LAYER_NORM
@@ -175,6 +176,15 @@ def check_goes_on(estimator: Any, widths: Sequence[int]) -> None:
             "fit without warm_start, or leave the sizes as they were"
         )
     check_structure(estimator)
+
+
+def check_row_weights(network: Network, weights: Array | None) -> None:
+    """Raise a ValueError where a batch norm would find no variance, since one sample at most has a weight."""
+    if weights is not None and network.has(BATCH_NORM) and too_few_rows(weights):
+        raise ValueError(
+            "normalization='batch' needs at least 2 samples with a weight above 0, since one has no variance: got "
+            f"{np.count_nonzero(weights)} of {len(weights)} samples; normalization='layer' takes single ones"
+        )
 
 
 def check_solver(estimator: Any, n_layers: int) -> None:

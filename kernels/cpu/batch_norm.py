@@ -5,7 +5,9 @@ computed some rows leaves what they add to these, block by block, while they are
 one core to another: after the next meeting each share adds up the blocks of the whole batch, in their order, in a place
 of its own. Blocks follow from the batch alone and a share of the rows is whole blocks: no bit depends on the threads.
 
-Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows.
+Every function takes ``plan``, ``buffers`` and ``targets`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the
+batch's rows, and ``order`` the rows of the data that go through those which a function works on. A row counts in the
+statistics by its weight in ``targets``, by which it counts in the mean of the loss.
 """
 
 import numpy as np
@@ -22,11 +24,13 @@ from fastbp.kernels.cpu.normalization import (
     sum_of_blocks,
 )
 from fastbp.kernels.cpu.operations import output_place, outputs, padded_width, running_statistic
+from fastbp.kernels.cpu.row_weights import weight_of_rows
 from fastbp.kernels.cpu.simd import float_from_bits, window
 from fastbp.kernels.layout import (
     ACTIVATION,
     ADDS,
     ADDS_TO_INPUT,
+    BATCH,
     BATCH_NORM,
     BIAS,
     BLOCK_D_BETA,
@@ -40,6 +44,7 @@ from fastbp.kernels.layout import (
     DELTAS,
     FAN_OUT,
     GRADIENT,
+    GROUP,
     INPUT,
     INPUT_ASKS,
     INVERSE_DEVIATION,
@@ -86,25 +91,47 @@ def block_values(which, k, layer, plan, buffers):
     return statistic(which, plan.shares.shape[1] - 1 + k, layer, plan, buffers)
 
 
+@kernel
+def row_weights(targets):
+    """Weights of the rows of the data; no elements where every row counts as one."""
+    return window(targets.weights, 0, targets.weights.shape[0])
+
+
+@kernel
+def block_sizes(layer, plan, buffers, targets):
+    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; empty without weights."""
+    n_blocks = blocks_of(plan.header[BATCH])
+    start = plan.table[layer, STATS] + (plan.shares.shape[1] - 1 + n_blocks) * N_STATS * padded_width(layer, plan)
+    return window(buffers.work, start, n_blocks * GROUP if targets.weights.shape[0] > 0 else 0)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Forward
 
 
 @kernel.inlined
-def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers):
-    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, targets, order):
+    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``.
+
+    Who has the first column also leaves what the blocks' rows weigh.
+    """
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
+    weights, sizes = row_weights(targets), block_sizes(layer, plan, buffers, targets)
     for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         first = window(block_values(BLOCK_START, k, layer, plan, buffers), column, count)
         offset = window(block_values(BLOCK_OFFSET, k, layer, plan, buffers), column, count)
         squares = window(block_values(BLOCK_SQUARES, k, layer, plan, buffers), column, count)
-        X = window(buffers.work, start + lo * ldx + column, 0)
-        block_statistics(first, offset, squares, X, ldx, hi - lo, count)
+        X, index = window(buffers.work, start + lo * ldx + column, 0), window(order, lo - block_start(block, n_rows), 0)
+        block_statistics(first, offset, squares, X, ldx, weights, index, hi - lo, count)
+        if column == 0 and sizes.shape[0] > 0:
+            total, rows, _ = weight_of_rows(weights, index, hi - lo)
+            sizes[k * GROUP] = total
+            sizes[k * GROUP + 1] = rows
 
 
 @kernel.inlined
-def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
+def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
     """A batch norm's output for rows lo .. hi, before its activation but with a relu, from what all blocks have left.
 
     Share 0 also moves the running statistics.
@@ -117,7 +144,8 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     batch_statistics(
         mean, deviation, running_statistic(0, layer, plan, buffers), running_statistic(1, layer, plan, buffers),
         block_values(BLOCK_START, 0, layer, plan, buffers), block_values(BLOCK_OFFSET, 0, layer, plan, buffers),
-        block_values(BLOCK_SQUARES, 0, layer, plan, buffers), N_STATS * padded_width(layer, plan), n_rows, n,
+        block_values(BLOCK_SQUARES, 0, layer, plan, buffers), N_STATS * padded_width(layer, plan),
+        block_sizes(layer, plan, buffers, targets), n_rows, n,
         float_from_bits(row[CONSTANT]), float_from_bits(row[CONSTANT_2]) if moves else 0.0,
     )  # fmt: skip
     (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
@@ -148,8 +176,11 @@ def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
 
 
 @kernel.inlined
-def hand_on_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
-    """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left."""
+def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets, order):
+    """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left.
+
+    ``scale`` is 1 / the sum of the batch's weights.
+    """
     row, work, n = plan.table[layer], buffers.work, plan.table[layer, FAN_OUT]
     if row[ADDS] & INPUT_ASKS == 0:
         return
@@ -157,15 +188,18 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     deviation = statistic(INVERSE_DEVIATION, t, layer, plan, buffers)
     mean_beta = statistic(MEAN_D_BETA, t, layer, plan, buffers)
     mean_gamma = statistic(MEAN_D_GAMMA, t, layer, plan, buffers)
-    ldb, n_blocks, share = N_STATS * padded_width(layer, plan), blocks_of(n_rows), 1.0 / n_rows
-    sum_of_blocks(mean_beta, block_values(BLOCK_D_BETA, 0, layer, plan, buffers), ldb, n_blocks, n, share)
-    sum_of_blocks(mean_gamma, block_values(BLOCK_D_GAMMA, 0, layer, plan, buffers), ldb, n_blocks, n, share)
+    ldb, n_blocks = N_STATS * padded_width(layer, plan), blocks_of(n_rows)
+    sum_of_blocks(mean_beta, block_values(BLOCK_D_BETA, 0, layer, plan, buffers), ldb, n_blocks, n, scale)
+    sum_of_blocks(mean_gamma, block_values(BLOCK_D_GAMMA, 0, layer, plan, buffers), ldb, n_blocks, n, scale)
     deltas, below, ldd, m = plan.header[DELTAS], plan.table[row[INPUT]], row[OUT_LD], hi - lo
     ld = below[OUT_LD]
     dX, D = window(work, deltas + below[OUT] + lo * ld, m * ld), window(work, deltas + row[OUT] + lo * ldd, m * ldd)
     X = window(work, outputs(row[INPUT], slot, plan) + lo * ld, m * ld)
     gamma, adds = window(buffers.parameters, row[WEIGHTS], n), (row[ADDS] & ADDS_TO_INPUT) > 0
-    batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, m, n, adds)
+    batch_norm_backward(
+        dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, row_weights(targets), window(order, 0, m),
+        m, n, adds,
+    )  # fmt: skip
 
 
 def _from_sums(item, G, n_rows, plan, buffers):

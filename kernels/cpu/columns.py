@@ -76,16 +76,26 @@ class _Columns:
         pairs = zip(a, floor, strict=True)  # a NaN stays
         return [self.builder.select(self.builder.fcmp_ordered("<", x, least), least, x) for x, least in pairs]
 
-    def down(self, m: Any, matrices: list[int], totals: list[Any], step: Callable[..., Any]) -> list[Any]:
-        """step(totals, places of the matrices' rows) -> totals, for each of m >= 1 rows; the last totals."""
+    def down(
+        self, m: Any, matrices: list[int], totals: list[Any], step: Callable[..., Any], weights: int | None = None
+    ) -> list[Any]:
+        """step(totals, places of the matrices' rows) -> totals, for each of m >= 1 rows; the last totals.
+
+        With ``weights``, which argument these are (the next one is their index), step(totals, weight, places).
+        """
         builder, before = self.builder, self.builder.block
         loop, done = builder.append_basic_block("row"), builder.append_basic_block("row.done")
         bases = [(self.pointer(k), self.args[k + 1]) for k in matrices]
+        of_rows = [] if weights is None else [self.pointer(weights), self.pointer(weights + 1)]
         builder.branch(loop)
         builder.position_at_end(loop)
         i = builder.phi(_I64)
         phis = [[builder.phi(self.kind) for _ in total] for total in totals]
-        new = step(phis, *(builder.gep(base, [builder.mul(i, stride)]) for base, stride in bases))
+        own = []
+        if of_rows:
+            row = builder.load(builder.gep(of_rows[1], [i]))
+            own = [self.splat(builder.load(builder.gep(of_rows[0], [row])))]
+        new = step(phis, *own, *(builder.gep(base, [builder.mul(i, stride)]) for base, stride in bases))
         after, end = builder.add(i, _intp(1)), builder.block
         i.add_incoming(_intp(0), before)
         i.add_incoming(after, end)
@@ -133,6 +143,41 @@ def _moments(vectors: int) -> Any:
         return signature, codegen
 
     return moments
+
+
+def _weighted_moments(vectors: int) -> Any:
+    """The same of rows with weights; ``base`` is the row whose elements are the first ones."""
+
+    @intrinsic
+    def weighted_moments(
+        typingctx: Any, start: Any, offset: Any, squares: Any, X: Any, ldx: Any, weights: Any, index: Any, base: Any,
+        share: Any, m: Any, used: Any,
+    ) -> Any:  # fmt: skip
+        i = types.intp
+        signature = types.void(start, offset, squares, X, i, weights, index, i, start.dtype, i, i)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            to = _Columns(context, builder, sig, args, vectors)
+            first = to.load(builder.gep(to.pointer(3), [builder.mul(args[7], args[4])]))
+
+            def add(totals: Any, weight: Any, x: Any) -> Any:
+                return [to.fma(weight, to.subtract(to.load(x), first), totals[0])]
+
+            (total,) = to.down(args[9], [3], [to.zeros()], add, weights=5)
+            offset = to.multiply(total, to.splat(args[8]))
+
+            def differ(totals: Any, weight: Any, x: Any) -> Any:
+                difference = to.subtract(to.subtract(to.load(x), first), offset)
+                return [to.fma(to.multiply(weight, difference), difference, totals[0])]
+
+            (squares,) = to.down(args[9], [3], [to.zeros()], differ, weights=5)
+            for k, values in enumerate((first, offset, squares)):
+                to.store(values, to.pointer(k))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return weighted_moments
 
 
 def _normal(vectors: int) -> Any:
@@ -235,8 +280,53 @@ def _back(vectors: int) -> Any:
     return back
 
 
+def _weighted_back(vectors: int) -> Any:
+    """dX = start + gamma inverse (D - weight (mean_beta + (X - mean) inverse mean_gamma)); start is dX or 0."""
+
+    @intrinsic
+    def weighted_back(
+        typingctx: Any, dX: Any, lddx: Any, D: Any, ldd: Any, X: Any, ldx: Any, mean: Any, inverse: Any, gamma: Any,
+        mean_beta: Any, mean_gamma: Any, weights: Any, index: Any, adds: Any, m: Any, used: Any,
+    ) -> Any:  # fmt: skip
+        i = types.intp
+        signature = types.void(
+            dX, i, D, i, X, i, mean, inverse, gamma, mean_beta, mean_gamma, weights, index, types.boolean, i, i
+        )  # fmt: skip
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            to = _Columns(context, builder, sig, args, vectors)
+            mean, inverse, gamma, mean_beta, mean_gamma = (to.load(to.pointer(k)) for k in range(6, 11))
+            factor, slope = to.multiply(gamma, inverse), to.negative(to.multiply(inverse, mean_gamma))
+
+            def value(weight: Any, d: Any, x: Any) -> Any:
+                rest = to.fma(to.negative(weight), mean_beta, to.load(d))
+                return to.fma(to.multiply(to.subtract(to.load(x), mean), weight), slope, rest)
+
+            def put(totals: Any, weight: Any, out: Any, d: Any, x: Any) -> Any:
+                to.store(to.multiply(factor, value(weight, d, x)), out)
+                return []
+
+            def add(totals: Any, weight: Any, out: Any, d: Any, x: Any) -> Any:
+                to.store(to.fma(factor, value(weight, d, x), to.load(out)), out)
+                return []
+
+            adding = builder.icmp_unsigned("!=", args[13], ir.Constant(args[13].type, 0))
+            with builder.if_else(adding) as (then, otherwise):
+                with then:
+                    to.down(args[14], [0, 2, 4], [], add, weights=11)
+                with otherwise:
+                    to.down(args[14], [0, 2, 4], [], put, weights=11)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return weighted_back
+
+
 # Four vectors, since each sum waits for the one before: 128 x 128 in blocks of 16 rows take 1.5 us instead of 1.8
 moments, narrow_moments = _moments(2 * NV), _moments(1)
+weighted_moments, narrow_weighted_moments = _weighted_moments(2 * NV), _weighted_moments(1)
 normal, narrow_normal = _normal(NV), _normal(1)
 sums, narrow_sums = _sums(NV), _sums(1)
 back, narrow_back = _back(NV), _back(1)
+weighted_back, narrow_weighted_back = _weighted_back(NV), _weighted_back(1)

@@ -6,6 +6,10 @@ of squares less the square of the mean loses all digits where the mean is large.
 its blocks of rows. x^ is computed anew where it is needed: that takes two operations an element, and a copy of it would
 have to be written and read.
 
+Rows of a batch may have weights w, and the means of a batch norm are sum w x / sum w: a row of weight 0 has no part in
+them, and one of weight 2 that of two rows. ``weights`` then has one a sample, and ``index`` that of each row; where it
+is empty every row counts as one.
+
 Matrices have row i at X + i ldx; their padding is left as it is, except where a function says otherwise.
 """
 
@@ -19,10 +23,15 @@ from fastbp.kernels.cpu.columns import (
     narrow_moments,
     narrow_normal,
     narrow_sums,
+    narrow_weighted_back,
+    narrow_weighted_moments,
     normal,
     sums,
+    weighted_back,
+    weighted_moments,
 )
 from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
+from fastbp.kernels.cpu.row_weights import weight_of_blocks, weight_of_rows
 from fastbp.kernels.cpu.simd import NV, fma, vector_lanes, window
 from fastbp.kernels.layout import GROUP, block_count
 
@@ -36,8 +45,10 @@ def block_start(k, n_rows):
 
 
 @kernel
-def block_statistics(start, offset, squares, X, ldx, m, n):
-    """Of n columns over m rows the first element, the mean less that, and the sum of squared differences from the mean.
+def block_statistics(start, offset, squares, X, ldx, weights, index, m, n):
+    """Of n columns over m rows an element, the mean less that, and the sum of squared differences from the mean.
+
+    The element is that of the first row that counts. A block without weight has the mean 0 from there.
 
     Parameters
     ----------
@@ -45,10 +56,26 @@ def block_statistics(start, offset, squares, X, ldx, m, n):
         Overwritten.
     X : 1-D array of real
         Read up to whole vectors of columns.
-    ldx, m, n : int
+    ldx : int
+    weights, index
+        As :func:`weight_of_rows` takes them.
+    m, n : int
         m is at least 1.
     """
-    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / m), 0
+    total, _, base = weight_of_rows(weights, index, m)
+    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / total), 0
+    if weights.shape[0] > 0:
+        # of a total that is 0 or next to it: such a block counts for nothing
+        share = share if share < np.inf else X.dtype.type(0)
+        while j < n:
+            first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
+            if j + 4 * lanes <= n:
+                weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, 0)
+                j += 4 * lanes
+            else:
+                narrow_weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, n - j)
+                j += lanes
+        return
     while j < n:
         first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
         if j + 4 * lanes <= n:
@@ -61,51 +88,60 @@ def block_statistics(start, offset, squares, X, ldx, m, n):
 
 @kernel
 def batch_statistics(
-    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
-):
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, sizes, n_rows, n, epsilon,
+    momentum,
+):  # fmt: skip
     """mean and 1 / sqrt(variance + epsilon) of a batch from its blocks', and the running statistics of a prediction.
 
     variance = sum over blocks of squares + rows (mean - mean of all)^2, over n_rows (Chan, Golub, LeVeque, "Updating
     formulae and a pairwise algorithm for computing sample variances", 1979). Blocks' means are taken from the first
-    element of the batch, so that a large mean costs no digits.
-    running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it.
+    element of the batch, so that a large mean costs no digits. Where rows have weights, rows and n_rows are sums of
+    these.
+    running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it: N / (N - 1) of the
+    above, N being the rows that :func:`weight_of_blocks` counts. Where these are fewer than 2, x^ is to be 0: so is the
+    inverse deviation.
 
     Parameters
     ----------
     mean, inverse_deviation : 1-D array of real, at least n
         Overwritten.
     running_mean, running_variance : 1-D array of real, at least n
-        Updated; left as they are where ``momentum`` is 0 or there is one row.
+        Updated; left as they are where ``momentum`` is 0 or there are fewer than 2 rows.
     starts, offsets, squares : 1-D array of real
         From :func:`block_statistics`; those of block k at k ldb.
     ldb : int
+    sizes : 1-D array of real
+        Of block k the sum of the weights at k GROUP and how many rows have one behind it, or empty without weights.
     n_rows, n : int
         Rows of the batch, and columns.
     epsilon, momentum : float
     """
-    real, count = starts.dtype.type, blocks_of(n_rows)
-    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / n_rows)
-    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, 0, n)
+    real, count, weighted = starts.dtype.type, blocks_of(n_rows), sizes.shape[0] > 0
+    total, worth, first = weight_of_blocks(sizes, count) if weighted else (float(n_rows), float(n_rows), 0)
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / total)
+    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, first * ldb, n)
     for q in range(n):
         average[q] = zero
         variance[q] = zero
+    if weighted and worth < 2.0:
+        return
     for k in range(count):
-        rows = real(block_start(k + 1, n_rows) - block_start(k, n_rows))
+        rows = sizes[k * GROUP] if weighted else real(block_start(k + 1, n_rows) - block_start(k, n_rows))
         start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
             average[q] = fma(rows, (start[q] - base[q]) + offset[q], average[q])
     for q in range(n):
         average[q] = average[q] * share
     for k in range(count):
-        rows, within = real(block_start(k + 1, n_rows) - block_start(k, n_rows)), window(squares, k * ldb, n)
-        start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
+        rows = sizes[k * GROUP] if weighted else real(block_start(k + 1, n_rows) - block_start(k, n_rows))
+        within, start, offset = window(squares, k * ldb, n), window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
             difference = (start[q] - base[q]) + offset[q] - average[q]
             variance[q] = fma(rows * difference, difference, variance[q] + within[q])
     for q in range(n):
         average[q] = base[q] + average[q]
-    if momentum > 0.0 and n_rows > 1:
-        moved, unbiased = real(momentum), real(1.0 / (n_rows - 1))
+    if momentum > 0.0 and worth > 1.0:
+        moved, unbiased = real(momentum), real(worth / total * (1.0 / (worth - 1.0)))
         first, second = window(running_mean, 0, n), window(running_variance, 0, n)
         for q in range(n):
             first[q] = fma(moved, average[q] - first[q], first[q])
@@ -210,11 +246,12 @@ def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
 
 @kernel
 def batch_norm_backward(
-    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, m, n, adds
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, weights, index, m, n, adds
 ):
-    """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^), or dX += that where ``adds``.
+    """dX = gamma / deviation (dY - w mean of dY - w x^ mean of dY x^), or dX += that where ``adds``.
 
-    The means are over the batch, from :func:`block_sums` and :func:`sum_of_blocks`.
+    The means are sums over the batch, from :func:`block_sums` and :func:`sum_of_blocks`, over the sum of its weights.
+    dY has the row's weight in it; w is that with which it counts in the statistics.
 
     Parameters
     ----------
@@ -222,11 +259,29 @@ def batch_norm_backward(
     lddx, ldd, ldx : int
     mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
         Read, like D and X, up to whole vectors of columns.
+    weights, index
+        As :func:`weight_of_rows` takes them.
     m, n : int
         m is at least 1.
     adds : bool
     """
     lanes, j = vector_lanes(X), 0
+    if weights.shape[0] > 0:
+        while j < n:
+            out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
+            middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)
+            mean_beta, mean_gamma = window(mean_d_beta, j, 0), window(mean_d_gamma, j, 0)
+            if j + NV * lanes <= n:
+                weighted_back(
+                    out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, 0
+                )
+                j += NV * lanes
+            else:
+                narrow_weighted_back(
+                    out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, n - j
+                )  # fmt: skip
+                j += lanes
+        return
     while j < n:
         out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
         middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)

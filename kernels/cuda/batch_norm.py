@@ -2,7 +2,8 @@
 
 Every function takes ``plan``, which has a header and a table of operations, and ``buffers`` as
 ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows. Of the arrays at STATS, each as long as a padded
-row, four are used here.
+row, four are used here. A row counts in the statistics by its weight in ``targets``, by which it counts in the mean of
+the loss.
 """
 
 import functools
@@ -57,8 +58,10 @@ def statistic_place(which, layer, column, plan):
 def batch_norm_of(n_groups, moves_running, codes, real):
     """(normalize_columns, hand_on_columns) for blocks of n_groups groups of threads.
 
-    Both take (unit, layer, n_rows, plan, buffers, constants): of operation ``layer`` the columns from unit WIDTH on, by
-    all threads of a block. ``constants`` has epsilon and momentum of operation l at 2 l and 2 l + 1.
+    Both take (unit, layer, n_rows, plan, buffers, constants, targets, order, at, scale): of operation ``layer`` the
+    columns from unit WIDTH on, by all threads of a block. ``constants`` has epsilon and momentum of operation l at 2 l
+    and 2 l + 1; the batch's rows of the data are order[at], order[at + 1], ..., and ``scale`` is 1 / the sum of their
+    weights.
 
     Parameters
     ----------
@@ -69,12 +72,13 @@ def batch_norm_of(n_groups, moves_running, codes, real):
         Activations of the network.
     real : dtype
     """
-    batch_statistics, move_running, column_sums, batch_norm_backward = column_functions(n_groups, real)
+    functions = column_functions(n_groups, real)
+    batch_statistics, weighted_statistics, move_running, column_sums, batch_norm_backward, weighted_backward = functions
     element_forward, _ = element_functions(codes)
     keeps_slopes = uses_slopes(codes)
 
     @device
-    def normalize_columns(unit, layer, n_rows, plan, buffers, constants):
+    def normalize_columns(unit, layer, n_rows, plan, buffers, constants, targets, order, at, scale):
         """A batch norm's output and its activation, by the batch's statistics; those of the last one is the loss's.
 
         Mean and inverse deviation stay at STATS.
@@ -83,7 +87,12 @@ def batch_norm_of(n_groups, moves_running, codes, real):
         lane = cuda.threadIdx.x - group * WIDTH
         column, epsilon = unit * WIDTH + lane, constants[2 * layer]
         valid, (x, ldx) = column < table[layer, FAN_OUT], input_place(layer, column, plan)
-        mean, squares, inverse = batch_statistics(group, lane, valid, work, x, ldx, n_rows, epsilon)
+        if targets.weights.shape[0] > 0:
+            mean, inverse, variance, moves = weighted_statistics(
+                group, lane, valid, work, x, ldx, targets.weights, order, at, n_rows, scale, epsilon
+            )
+        else:
+            mean, inverse, variance, moves = batch_statistics(group, lane, valid, work, x, ldx, n_rows, epsilon)
         if not valid:
             return
         if group == 0:
@@ -93,7 +102,8 @@ def batch_norm_of(n_groups, moves_running, codes, real):
                 running = table[layer, RUNNING]
                 width = (table[layer, FAN_OUT] + (GROUP - 1)) // GROUP * GROUP
                 momentum, m = constants[2 * layer + 1], running + column
-                move_running(parameters, m, m + width, mean, squares, n_rows, momentum)
+                if moves:
+                    move_running(parameters, m, m + width, mean, variance, momentum)
         code = IDENTITY if layer == plan.header[N_LAYERS] - 1 else table[layer, ACTIVATION]
         gamma, beta = parameters[table[layer, WEIGHTS] + column], parameters[table[layer, BIAS] + column]
         for r in range(group, n_rows, n_groups):
@@ -106,7 +116,7 @@ def batch_norm_of(n_groups, moves_running, codes, real):
                     work[table[layer, SLOPE] + place] = slope
 
     @device
-    def hand_on_columns(unit, layer, n_rows, plan, buffers, constants):
+    def hand_on_columns(unit, layer, n_rows, plan, buffers, constants, targets, order, at, scale):
         """Leave d_beta and d_gamma at STATS and hand on a batch norm's delta to its input's dL / dA."""
         group, table, work, deltas = cuda.threadIdx.x // WIDTH, plan.table, buffers.work, plan.header[DELTAS]
         lane = cuda.threadIdx.x - group * WIDTH
@@ -126,8 +136,15 @@ def batch_norm_of(n_groups, moves_running, codes, real):
         if table[layer, ADDS] & INPUT_ASKS:
             gamma, adds = buffers.parameters[table[layer, WEIGHTS] + column], (table[layer, ADDS] & ADDS_TO_INPUT) > 0
             dx = deltas + table[below, OUT] + column
-            batch_norm_backward(
-                group, work, dx, ldx, work, d, ldd, work, x, ldx, mean, inverse, gamma, d_beta, d_gamma, n_rows, adds
-            )
+            if targets.weights.shape[0] > 0:
+                weighted_backward(
+                    group, work, dx, ldx, work, d, ldd, work, x, ldx, mean, inverse, gamma, d_beta, d_gamma,
+                    targets.weights, order, at, n_rows, scale, adds,
+                )  # fmt: skip
+            else:
+                batch_norm_backward(
+                    group, work, dx, ldx, work, d, ldd, work, x, ldx, mean, inverse, gamma, d_beta, d_gamma, n_rows,
+                    adds,
+                )  # fmt: skip
 
     return normalize_columns, hand_on_columns

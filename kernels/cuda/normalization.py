@@ -4,6 +4,8 @@ Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Red
 Ba et al., "Layer Normalization", 2016. Variances are sums of squared differences from a mean, in a second pass: a mean
 of squares less the square of the mean loses all digits where the mean is large. x^ is computed anew where it is needed.
 
+Rows of a batch may have weights w, and the means of a batch norm are sum w x / sum w.
+
 A layer norm's row is a group's. Of a batch norm ``WIDTH`` neighbouring columns are a block's: thread t has column
 t % WIDTH of them, and rows t // WIDTH, t // WIDTH + n_groups, ...; the groups' sums are added in the groups' order.
 """
@@ -78,32 +80,41 @@ def batch_norm_inference(lane, work, y, x, n, parameters, mean, variance, gamma,
 
 @functools.lru_cache
 def column_functions(n_groups, real):
-    """(batch_statistics, move_running, column_sums, batch_norm_backward) for blocks of n_groups groups.
+    """(batch_statistics, weighted_statistics, move_running, column_sums, batch_norm_backward, weighted_backward).
 
-    In all of them element r of the thread's own column stands at X[x + r ldx], and ``valid`` says that there is such a
-    column: threads without one come along to the barriers. ``real`` is the dtype.
+    For blocks of n_groups groups. In all of them element r of the thread's own column stands at X[x + r ldx], and
+    ``valid`` says that there is such a column: threads without one come along to the barriers. Row r is that of
+    ``weights`` which order[at + r] names, and ``scale`` is 1 / the sum of the batch's weights. ``real`` is the dtype.
     """
     size, kind = n_groups * WIDTH, np.dtype(real).type
 
-    @device
-    def block_sum(group, lane, value):
-        """The sum over the groups for each lane, in all of them."""
-        if SIMULATED:
-            parts = cuda.shared.array(size, kind)
-        else:
-            parts = cuda.shared.array(0, kind, 16)  # see ``gemm.py``
-        cuda.syncthreads()  # who still reads what was there
-        parts[group * WIDTH + lane] = value
-        cuda.syncthreads()
-        total = parts[lane]
-        for other in range(1, n_groups):
-            total += parts[other * WIDTH + lane]
-        cuda.syncthreads()
-        return total
+    def over_groups(largest):
+        @device
+        def combined(group, lane, value):
+            """The sum over the groups, or the largest of their values, for each lane, in all of them."""
+            if SIMULATED:
+                parts = cuda.shared.array(size, kind)
+            else:
+                parts = cuda.shared.array(0, kind, 16)  # see ``gemm.py``
+            cuda.syncthreads()  # who still reads what was there
+            parts[group * WIDTH + lane] = value
+            cuda.syncthreads()
+            total = parts[lane]
+            for other in range(1, n_groups):
+                if largest:
+                    total = max(total, parts[other * WIDTH + lane])
+                else:
+                    total += parts[other * WIDTH + lane]
+            cuda.syncthreads()
+            return total
+
+        return combined
+
+    block_sum, block_max = over_groups(False), over_groups(True)
 
     @device
     def batch_statistics(group, lane, valid, X, x, ldx, n_rows, epsilon):
-        """Mean, sum of squared differences from it, and 1 / sqrt(variance + epsilon) of the column.
+        """Mean, 1 / sqrt(variance + epsilon), unbiased variance of the column, and whether there is such a one.
 
         The mean is taken from the first element on, so that a large mean costs no digits.
         """
@@ -118,13 +129,50 @@ def column_functions(n_groups, real):
                 difference = (X[x + r * ldx] - first) - offset
                 squares += difference * difference
         squares = block_sum(group, lane, squares)
-        return first + offset, squares, like(epsilon, 1) / sqrt(squares / count + epsilon)
+        inverse = like(epsilon, 1) / sqrt(squares / count + epsilon)
+        return first + offset, inverse, squares / like(squares, max(n_rows - 1, 1)), n_rows > 1
 
     @device
-    def move_running(parameters, mean_at, variance_at, mean, squares, n_rows, momentum):
+    def worth_of(group, lane, weights, order, at, n_rows, zero):
+        """The rows that a batch is worth, and the first one that counts.
+
+        The sum of the weights, as of rows that were repeated, or the number of rows with one where that is more:
+        weights may be given in any unit.
+        """
+        total, count, left = zero, zero, zero
+        for r in range(group, n_rows, n_groups):
+            weight = weights[order[at + r]]
+            total += weight
+            if weight > 0:
+                count += like(zero, 1)
+                left = max(left, like(zero, n_rows - r))
+        total, count, left = block_sum(group, lane, total), block_sum(group, lane, count), block_max(group, lane, left)
+        return max(total, count), n_rows - int(left) if left > 0 else 0
+
+    @device
+    def weighted_statistics(group, lane, valid, X, x, ldx, weights, order, at, n_rows, scale, epsilon):
+        """The same of rows with weights; of fewer than 2 rows x^ is to be 0, and so is the inverse deviation."""
+        zero, one = like(epsilon, 0), like(epsilon, 1)
+        worth, base = worth_of(group, lane, weights, order, at, n_rows, zero)
+        total, squares, first = zero, zero, zero
+        if valid:
+            first = X[x + base * ldx]
+            for r in range(group, n_rows, n_groups):
+                total += weights[order[at + r]] * (X[x + r * ldx] - first)
+        offset = block_sum(group, lane, total) * scale
+        if valid:
+            for r in range(group, n_rows, n_groups):
+                difference = (X[x + r * ldx] - first) - offset
+                squares += weights[order[at + r]] * difference * difference
+        variance = block_sum(group, lane, squares) * scale
+        if worth < 2:
+            return zero, zero, zero, False
+        return first + offset, one / sqrt(variance + epsilon), variance * (worth / (worth - one)), True
+
+    @device
+    def move_running(parameters, mean_at, variance_at, mean, variance, momentum):
         """running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it."""
-        if momentum > 0 and n_rows > 1:
-            variance = squares / like(squares, n_rows - 1)
+        if momentum > 0:
             parameters[mean_at] += momentum * (mean - parameters[mean_at])
             parameters[variance_at] += momentum * (variance - parameters[variance_at])
 
@@ -152,4 +200,19 @@ def column_functions(n_groups, real):
             place = dx + r * lddx
             dX[place] = dX[place] + new if adds else new
 
-    return batch_statistics, move_running, column_sums, batch_norm_backward
+    @device
+    def weighted_backward(
+        group, dX, dx, lddx, D, d, ldd, X, x, ldx, mean, inverse_deviation, gamma, d_beta, d_gamma, weights, order, at,
+        n_rows, scale, adds,
+    ):  # fmt: skip
+        """dX = gamma / deviation (dY - w mean of dY - w x^ mean of dY x^); dY has the row's weight in it."""
+        factor, mean_d_beta, mean_d_gamma = gamma * inverse_deviation, d_beta * scale, d_gamma * scale
+        for r in range(group, n_rows, n_groups):
+            weight, normal = weights[order[at + r]], (X[x + r * ldx] - mean) * inverse_deviation
+            new = factor * (D[d + r * ldd] - weight * (mean_d_beta + normal * mean_d_gamma))
+            place = dx + r * lddx
+            dX[place] = dX[place] + new if adds else new
+
+    return (
+        batch_statistics, weighted_statistics, move_running, column_sums, batch_norm_backward, weighted_backward,
+    )  # fmt: skip

@@ -329,11 +329,17 @@ def step_of(spec):
             if what == COLUMNS:
                 units = (program.table[layer, FAN_OUT] + WIDTH - 1) // WIDTH
                 for unit in range(block, units, n_blocks):
-                    normalize_columns(unit, layer, n_rows, program, buffers, program.constants)
+                    normalize_columns(
+                        unit, layer, n_rows, program, buffers, program.constants, targets, order, first,
+                        numbers[row + AT_SCALE],
+                    )  # fmt: skip
         if columns_back:
             if what == COLUMNS_BACK:
                 units = (program.table[layer, FAN_OUT] + WIDTH - 1) // WIDTH
                 for unit in range(block, units, n_blocks):
-                    hand_on_columns(unit, layer, n_rows, program, buffers, program.constants)
+                    hand_on_columns(
+                        unit, layer, n_rows, program, buffers, program.constants, targets, order, first,
+                        numbers[row + AT_SCALE],
+                    )  # fmt: skip
 
     return run

@@ -1,6 +1,8 @@
 """Batch norm as a part of a step: statistics and sums of deltas by blocks of rows.
 
-Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows.
+Every function takes ``plan``, ``buffers`` and ``targets`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the
+batch's rows, and ``order`` the rows of the data that go through those which a function works on. A row counts in the
+statistics by its weight in ``targets``, by which it counts in the mean of the loss.
 """
 
 import numpy as np
@@ -9,6 +11,7 @@ from fastbp.kernels.layout import (
     ACTIVATION,
     ADDS,
     ADDS_TO_INPUT,
+    BATCH,
     BATCH_NORM,
     BIAS,
     BLOCK_D_BETA,
@@ -22,6 +25,7 @@ from fastbp.kernels.layout import (
     DELTAS,
     FAN_OUT,
     GRADIENT,
+    GROUP,
     INPUT,
     INPUT_ASKS,
     INVERSE_DEVIATION,
@@ -51,6 +55,7 @@ from fastbp.kernels.reference.normalization import (
     sum_of_blocks,
 )
 from fastbp.kernels.reference.operations import output_place, outputs, padded_width, running_statistic
+from fastbp.kernels.reference.row_weights import weight_of_rows
 
 
 def first_block(t, n_rows, plan):
@@ -75,21 +80,40 @@ def block_values(which, k, layer, plan, buffers):
     return buffers.work[plan.table[layer, STATS] + (place * N_STATS + which) * width :]
 
 
+def row_weights(targets):
+    """Weights of the rows of the data; no elements where every row counts as one."""
+    return targets.weights
+
+
+def block_sizes(layer, plan, buffers, targets):
+    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; empty without weights."""
+    n_blocks = block_count(plan.header[BATCH])
+    start = plan.table[layer, STATS] + (plan.shares.shape[1] - 1 + n_blocks) * N_STATS * padded_width(layer, plan)
+    return buffers.work[start:][: n_blocks * GROUP if targets.weights.size else 0]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Forward
 
 
-def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers):
-    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``."""
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, targets, order):
+    """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``.
+
+    With the first column also what the blocks' rows weigh.
+    """
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
+    weights, sizes = row_weights(targets), block_sizes(layer, plan, buffers, targets)
     which = BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES
     for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         places = [block_values(one, k, layer, plan, buffers)[column:] for one in which]
-        block_statistics(*places, buffers.work[start + lo * ldx + column :], ldx, hi - lo, count)
+        X, index = buffers.work[start + lo * ldx + column :], order[lo - block_start(block, n_rows) :]
+        block_statistics(*places, X, ldx, weights, index, hi - lo, count)
+        if column == 0 and sizes.size:
+            sizes[k * GROUP], sizes[k * GROUP + 1], _ = weight_of_rows(weights, index, hi - lo)
 
 
-def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
+def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
     """A batch norm's output for rows lo .. hi, before its activation but with a relu, from what all blocks have left.
 
     Share 0 also moves the running statistics.
@@ -101,8 +125,8 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     epsilon, momentum = row[[CONSTANT, CONSTANT_2]].view(float).tolist()
     if t > 0 or plan.header[OPTIMIZER] == GRADIENT:  # a gradient alone changes nothing
         momentum = 0.0
-    ldb = N_STATS * padded_width(layer, plan)
-    batch_statistics(*places, *running, *parts, ldb, n_rows, n, epsilon, momentum)
+    ldb, sizes = N_STATS * padded_width(layer, plan), block_sizes(layer, plan, buffers, targets)
+    batch_statistics(*places, *running, *parts, ldb, sizes, n_rows, n, epsilon, momentum)
     (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
     X, Y = buffers.work[start + lo * ldx :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
     gamma, beta = (buffers.parameters[row[column] :] for column in (WEIGHTS, BIAS))
@@ -126,15 +150,18 @@ def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
         block_sums(beta, gamma, D, ldd, X, ldx, mean, deviation, hi - lo, row[FAN_OUT])
 
 
-def hand_on_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
-    """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left."""
+def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets, order):
+    """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left.
+
+    ``scale`` is 1 / the sum of the batch's weights.
+    """
     row, work, n = plan.table[layer], buffers.work, plan.table[layer, FAN_OUT]
     if not row[ADDS] & INPUT_ASKS:
         return
     ldb, n_blocks = N_STATS * padded_width(layer, plan), block_count(n_rows)
     for mean_of, sums in ((MEAN_D_BETA, BLOCK_D_BETA), (MEAN_D_GAMMA, BLOCK_D_GAMMA)):
         parts = block_values(sums, 0, layer, plan, buffers)
-        sum_of_blocks(statistic(mean_of, t, layer, plan, buffers), parts, ldb, n_blocks, n, 1 / n_rows)
+        sum_of_blocks(statistic(mean_of, t, layer, plan, buffers), parts, ldb, n_blocks, n, scale)
     which = MEAN, INVERSE_DEVIATION, MEAN_D_BETA, MEAN_D_GAMMA
     mean, deviation, *means = (statistic(one, t, layer, plan, buffers) for one in which)
     deltas, below, ldd = plan.header[DELTAS], plan.table[row[INPUT]], row[OUT_LD]
@@ -142,7 +169,8 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, plan, buffers):
     dX, D = work[deltas + below[OUT] + lo * ld :], work[deltas + row[OUT] + lo * ldd :]
     X, gamma = work[outputs(row[INPUT], slot, plan) + lo * ld :], buffers.parameters[row[WEIGHTS] :]
     adds = (row[ADDS] & ADDS_TO_INPUT) > 0
-    batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means, hi - lo, n, adds)
+    weights, m = row_weights(targets), hi - lo
+    batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means, weights, order, m, n, adds)
 
 
 def gradient_from_sums(item, G, n_rows, plan, buffers):
