@@ -221,9 +221,10 @@ def gradient_flow(
             if row.arrays:
                 g, w = found.gradients[row.arrays[0]].astype(float), weights[row.arrays[0]].astype(float)
                 means[k], gradient_percentiles[k] = np.abs(g).mean(), np.percentile(np.abs(g), PERCENTILES)
-                ratios[k] = np.linalg.norm(g) / np.linalg.norm(w)
+                ratios[k] = _norm_ratio(g, w)
             delta = found.deltas[k].astype(float) * probe.weight  # of each row's own loss
-            norms[k] = np.sqrt((delta * delta).sum(axis=1).mean())
+            largest = np.abs(delta).max() or 1.0  # squares of what is far from 1 are no numbers
+            norms[k] = largest * np.sqrt(((delta / largest) ** 2).sum(axis=1).mean())
             delta_percentiles[k] = np.percentile(np.abs(delta), PERCENTILES)
             is_last = k == len(rows) - 1
             dead[k] = _dead(probe.link if is_last else row.activation, found.outputs[k])
@@ -241,6 +242,12 @@ def gradient_flow(
     )
     flow.findings.extend(_findings(flow, rows))
     return flow
+
+
+def _norm_ratio(g: Array, w: Array) -> Any:
+    """|g| / |w|, also where squares leave the range of float64."""
+    of_g, of_w = (np.abs(array).max() or 1.0 for array in (g, w))
+    return of_g / of_w * (np.linalg.norm(g / of_g) / np.linalg.norm(w / of_w))
 
 
 def _dead(activation: str, outputs: Array) -> float:

@@ -43,7 +43,9 @@ class Optimizer(_Declared):
     clip_value : float or None, default=None
         Above 0.
     clip_norm : float or None, default=None
-        Above 0. The factor is min(1, clip_norm / (norm + 1e-6)), as in PyTorch.
+        Above 0. The factor is min(1, clip_norm / (norm + 1e-6)), as in PyTorch; below clip_norm = 0.001, where 1e-6
+        would decide the length, clip_norm / 1000 stands in its place. Gradients of any size have a norm, also where
+        their squares would not be numbers of the dtype.
     ema_decay : float or None, default=None
         From 0 to below 1; the average starts from the initial weights. See :meth:`fastbp.Trainer.averaged_weights`.
 

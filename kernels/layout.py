@@ -83,6 +83,14 @@ BLOCK_ROWS, MOST_BLOCKS = 16, 64
     RATE, CORRECTION, KEPT, MU, NEXT_MU, MU_PRODUCT, HYPER_SIZE,
 ) = range(18)  # fmt: skip
 
+# Clipping by norm, of float32 and float64. Where a sum of squares has overflowed, or is below 2^LEAST, the squares of
+# 2^-REACH g or 2^REACH g are added up in float64: none of them leaves its range. The norm that ``clip_norm`` is divided
+# by comes within that range by powers of two from 2^-MOST to 2^MOST, which are normal numbers.
+LEAST, REACH, MOST = (-100, -900), (0, 600), (126, 1022)
+# clip_norm / (norm + 1e-6) is PyTorch's formula. It takes a thousandth of clip_norm at most, or a clip_norm below 1e-6
+# would shorten even what is shorter.
+CLIP_EPSILON, CLIP_EPSILON_SHARE = 1e-6, 1e-3
+
 IDENTITY, RELU, LOGISTIC, TANH, SOFTMAX, EXP = range(6)
 LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, GELU_TANH, SILU, MISH = range(6, 14)
 # Those with kernels of their own, compiled for networks with the feature "rectifiers". The derivative of the second

@@ -46,7 +46,10 @@ class _Objective:
         for W, dW in zip(parameters, gradients, strict=True):
             if W.ndim == 1:  # no weights, but biases, or what a normalisation has
                 continue
-            loss += 0.5 * self._penalty * float(np.vdot(W, W))
+            squares = float(np.vdot(W, W))
+            if not np.isfinite(squares):  # in float64 the penalty of float32's weights is a number
+                squares = float(np.vdot(W.astype(float), W.astype(float)))
+            loss += 0.5 * self._penalty * squares
             dW += self._penalty * W
         return loss, np.concatenate([gradient.ravel() for gradient in gradients]).astype(float)
 

@@ -1,8 +1,13 @@
-"""Clipping by the norm of the whole gradient: g *= min(1, clip_norm / (|g| + 1e-6)), |g| over all parameters."""
+"""Clipping by the norm of the whole gradient: g *= min(1, clip_norm / (|g| + epsilon)), |g| over all parameters.
+
+epsilon = min(1e-6, clip_norm / 1000).
+"""
 
 import numpy as np
 
 from fastbp.kernels.layout import (
+    CLIP_EPSILON,
+    CLIP_EPSILON_SHARE,
     CLIP_NORM,
     COLUMN,
     FAN_IN,
@@ -10,9 +15,13 @@ from fastbp.kernels.layout import (
     GRADIENT,
     HI,
     LAYER,
+    LEAST,
     LO,
+    MOST,
+    N_PARAMETERS,
     N_SQUARES,
     OPTIMIZER,
+    REACH,
     SHARD,
     SHARDS,
     SQUARES,
@@ -37,19 +46,51 @@ def item_squares(item, G, plan, buffers):
     add_squares(buffers.work[start:], G, width, n_rows)
 
 
+def all_scaled_squares(gradients, scale, plan):
+    """Sum of (scale g)^2 over all parameters, in float64."""
+    places = [tile_place(item, plan) for item in plan.items]
+    return sum(float(((scale * gradients[start : start + size].astype(float)) ** 2).sum()) for start, size in places)
+
+
 @np.errstate(all="ignore")
-def clip_factor(plan, buffers, hyper):
-    """min(1, clip_norm / (norm + 1e-6)) from the squares of all items; 1 where the gradient itself is asked for."""
+def clip_factors(gradients, plan, buffers, hyper):
+    """min(1, clip_norm / (norm + epsilon)) from the squares of all items, as (scale, factor), whose product it is.
+
+    1, 1 where the gradient itself is asked for. The scale is a power of two, other than 1 where squares or the factor
+    would leave the range of their dtype.
+    """
     if plan.header[OPTIMIZER] == GRADIENT:
-        return 1.0
-    squares = buffers.work[plan.header[SQUARES] :][: plan.header[N_SQUARES]]
-    return float(np.minimum(1, hyper[CLIP_NORM] / (np.sqrt(float(squares.sum())) + 1e-6)))
+        return 1.0, 1.0
+    total = float(buffers.work[plan.header[SQUARES] :][: plan.header[N_SQUARES]].sum())
+    wide, clip_norm = int(buffers.work.itemsize == 8), float(hyper[CLIP_NORM])
+    least, most = 2.0 ** LEAST[wide], MOST[wide]
+    epsilon = min(CLIP_EPSILON, CLIP_EPSILON_SHARE * clip_norm)
+    factor = clip_norm / (np.sqrt(total) + epsilon)
+    vanished = total < least and clip_norm < 2 * np.sqrt(least)
+    if np.isnan(total) or (total < np.inf and not vanished and factor >= 2.0**-most):
+        return 1.0, float(np.minimum(1, factor))
+    reach = 0
+    if vanished or total == np.inf:
+        reach = REACH[wide] if vanished else -REACH[wide]
+        total = all_scaled_squares(gradients, 2.0**reach, plan)
+        if total == np.inf:
+            return 1.0, 0.0
+    norm = np.sqrt(total)
+    power = int(np.clip(reach - np.frexp(norm)[1], -most, most)) if norm > 0 else most
+    norm, scale = np.ldexp(norm, power - reach) + 2.0**power * epsilon, 2.0**power
+    return (1.0, 1.0) if scale * clip_norm > norm else (scale, float(clip_norm / norm))
 
 
 @np.errstate(all="ignore")
 def scaled(out, g, factor):
     """out = factor g."""
     out[:] = float(factor) * g[: out.size]
+
+
+def shorten(out, g, scale, factor):
+    """out = factor (scale g)."""
+    scaled(out, g, scale)
+    scaled(out, out, factor)
 
 
 def stored_gradients(t, slot, lo, hi, plan, buffers, X, order):
@@ -69,11 +110,12 @@ def stored_gradients(t, slot, lo, hi, plan, buffers, X, order):
 
 def clipped_updates(t, rate, correction, l2, plan, buffers, hyper):
     """The optimizer on the items of thread t, from the stored gradients, shortened to the norm that is asked for."""
-    factor = clip_factor(plan, buffers, hyper)
+    gradients = buffers.work[plan.header[SHARDS] :][: plan.header[N_PARAMETERS]]
+    factors = clip_factors(gradients, plan, buffers, hyper)
     for item in plan.items[plan.shares[0, t] : plan.shares[0, t + 1]]:
         start, size = tile_place(item, plan)
         G = np.empty(size, buffers.work.dtype)
-        scaled(G, buffers.work[plan.header[SHARDS] + start :], factor)
+        shorten(G, gradients[start:], *factors)
         tile_update(item, G, rate, correction, l2, plan, buffers, hyper)
 
 
@@ -83,4 +125,4 @@ def clip_gradients(gradients, plan, buffers, hyper):
         for item in plan.items:
             start, size = tile_place(item, plan)
             item_squares(item, gradients[start : start + size], plan, buffers)
-        scaled(gradients, gradients, clip_factor(plan, buffers, hyper))
+        shorten(gradients, gradients, *clip_factors(gradients, plan, buffers, hyper))
