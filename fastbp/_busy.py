@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 FITTING = (
-    "this Trainer is within a fit, and has one at a time: begin another one when that has ended, not in its callbacks or "
-    "in a second thread; or use another Trainer with a model of its own"
+    "this Trainer is within a fit, and has one at a time: begin another one when that has ended, not in its callbacks "
+    "or in a second thread; or use another Trainer with a model of its own"
 )
 SHARED = (
-    "the model is being trained in another thread: wait for the end of that fit, or give each Trainer a model of its own"
+    "the model is being trained in another thread: wait for the end of that fit, or give each Trainer a model of its "
+    "own"
 )
 ELSEWHERE = "this Trainer is within a fit, which another thread changes step by step"
 SET_ELSEWHERE = (

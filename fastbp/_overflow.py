@@ -15,12 +15,12 @@ from fastbp.kernels.layout import ADD, BATCH_NORM, DENSE, LAYER_NORM
 BOUNDED = ("logistic", "tanh", "softmax")
 
 
-def may_overflow(network: Network, parameters: Sequence[Array]) -> bool:
+def may_overflow(network: Network, parameters: Sequence[Array], *, exp: bool = True) -> bool:
     """Whether outputs may be infinite or NaN for rows whose losses were finite a moment ago.
 
     False is sure for an X of at most the fourth root of the largest number (4e9 in float32, 1e77 in float64). True is
-    a guess by bounds: a prediction tells. It costs about as much as to look for NaN in the parameters, which are found
-    too.
+    a guess by bounds: a prediction tells. Parameters that are infinite or NaN are found too. ``exp=False`` does not
+    look at an output that is e^z, of which the bounds are nearly always too large.
     """
     limit = float(np.finfo(network.dtype).max) / 4
     bounds, arrays = [limit**0.25], iter(parameters)
@@ -42,7 +42,7 @@ def may_overflow(network: Network, parameters: Sequence[Array]) -> bool:
         if not bound < limit:  # also a NaN
             return True
         bounds.append(_activated(network.activations[l], bound))
-    return not bounds[-1] < limit
+    return not bounds[-1] < limit and (exp or network.activations[-1] != "exp")
 
 
 def _activated(name: str, bound: float) -> float:

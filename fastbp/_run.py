@@ -131,7 +131,7 @@ class Run:
         A number beside the loss and the weights, since the losses are those of before the last updates.
         """
         network, weights = self._trainer.model._network, self._session.get_parameters()
-        if not may_overflow(network, weights):
+        if not may_overflow(network, weights, exp=self._epoch > 0):
             return
         trainer = self._trainer
         predict = get_backend(trainer.backend).predict

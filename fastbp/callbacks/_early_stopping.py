@@ -122,8 +122,8 @@ class EarlyStopping(Callback):
             trainer.model.set_weights(self.best_weights)
         elif self.restore_best and self._waited:
             warnings.warn(
-                f"EarlyStopping has no best weights, since {self.monitor!r} was never better than {self.best}: the model "
-                "keeps its last weights. Look whether the value is NaN, and whether mode is right",
+                f"EarlyStopping has no best weights, since {self.monitor!r} was never better than {self.best}: the "
+                "model keeps its last weights. Look whether the value is NaN, and whether mode is right",
                 stacklevel=users_level(),
             )
 
