@@ -143,7 +143,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                     self._fit_stochastic(
                         trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners
                     )
-            check_outcome(self, model, rows, held_out, partial=incremental)
+            check_outcome(self, model, state, rows, held_out, partial=incremental)
             self.__dict__.update(self._attributes(model, state))
             context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
             return self

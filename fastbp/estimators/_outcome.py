@@ -15,14 +15,17 @@ CURE = (
 )
 
 
-def check_outcome(estimator: Any, model: Sequential, rows: Rows, held_out: Rows | None, *, partial: bool) -> None:
+def check_outcome(
+    estimator: Any, model: Sequential, state: dict[str, Any], rows: Rows, held_out: Rows | None, *, partial: bool
+) -> None:
     """Raise a ValueError where a weight is not finite, or an output for the rows of the training or of the validation.
 
-    Most weights are so small that outputs cannot overflow, and nothing is predicted then. The losses of the training
-    do not tell: they are those of before the last update. e^z overflows so early that it is looked at each time, but
-    not in ``partial_fit``, whose single epoch takes no more than three times as long as the prediction.
+    Where the last losses are finite, and the weights so small that outputs cannot overflow, nothing is predicted. The
+    losses alone do not tell: they are those of before the last update. e^z overflows so early that it is looked at each
+    time, but not in ``partial_fit``, whose single epoch takes about three times as long as the prediction.
     """
-    if not may_overflow(model._network, model._weights, exp=not partial):
+    losses = [state["loss_"], *(state["validation_loss_curve_"] or [])[-1:]]
+    if finite(losses) and not may_overflow(model._network, model._weights, exp=not partial):
         return
     if not all(map(finite, model._weights)):
         raise ValueError(f"Solver produced non-finite parameter weights. {CURE}")
