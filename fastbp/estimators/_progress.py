@@ -91,8 +91,9 @@ class Progress(Callback):
         self._score, self._incremental, self._scores = score, incremental, False
         self._prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
         goes_on = incremental and not first_pass
-        self.best_weights: list[Array] | None = getattr(estimator, "_best_weights", None) if goes_on else None
-        other_rows = goes_on and self.best_weights is None  # after a fit, which had validation rows of its own
+        before_this = getattr(estimator, "_best_weights", None) if goes_on else None
+        self.best_weights: list[Array] | None = before_this or None
+        other_rows = goes_on and before_this is None  # after a fit, which had validation rows of its own
         stopping = estimator.early_stopping
         fresh = {
             "t_": 0,
@@ -161,8 +162,9 @@ class Progress(Callback):
                 "are those of the last epoch. Give validation rows that have a score, or scoring='loss'",
                 stacklevel=users_level(),
             )
+        # an empty list: partial_fit has early stopping, and no best weights yet
+        state["_best_weights"] = (self.best_weights or []) if self._incremental and estimator.early_stopping else None
         if estimator.early_stopping and self.best_weights is not None:
-            state["_best_weights"] = self.best_weights if self._incremental else None
             # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
             if not self._incremental or state["stopped_early_"]:
                 trainer.model._weights = [array.copy() for array in self.best_weights]
@@ -175,13 +177,8 @@ class Progress(Callback):
 
     def _keeps_last(self, weights: list[Array]) -> bool:
         """Whether the last weights stay where no epoch had a score; they do not where they are no model."""
-        if not self._state["n_iter_"] or (self._incremental and self.best_weights is not None):
-            return False
-        if not all(map(finite, weights)):  # an error says so
-            return False
-        if self._incremental:  # so that it is known to have ended
-            self.best_weights = weights
-        return True
+        none = self.best_weights is None if self._incremental else self._state["n_iter_"] > 0
+        return none and all(map(finite, weights))
 
     def _compare_loss(self, loss: float) -> None:
         state = self._state
