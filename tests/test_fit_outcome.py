@@ -82,9 +82,12 @@ def test_a_scorer_that_fails_at_outputs_out_of_range():
     far[3], weights[3] = 1.7e308, 0
     scorer = make_scorer(mean_squared_error, greater_is_better=False)
     options = {"early_stopping": True, "scoring": scorer, "solver": "sgd"}
-    with pytest.warns(UserWarning, match="no best weights"), np.errstate(invalid="ignore", over="ignore"):
-        with pytest.raises(ValueError, match=OUTPUTS.format("X_val")):
-            MLPRegressor(**SMALL | options).fit(X, Y, X_val=far, y_val=Y, sample_weight_val=weights)
+    with (
+        pytest.warns(UserWarning, match="no best weights"),
+        np.errstate(invalid="ignore", over="ignore"),
+        pytest.raises(ValueError, match=OUTPUTS.format("X_val")),
+    ):
+        MLPRegressor(**SMALL | options).fit(X, Y, X_val=far, y_val=Y, sample_weight_val=weights)
 
 
 LAST_STEP = {"max_iter": 1, "learning_rate_init": 1e300, "solver": "sgd"}

@@ -96,7 +96,7 @@ def test_pictures_and_diagnostics_go_through_it():
     np.testing.assert_array_equal(outputs_of(first, X)["1 Dropout"], X)
     flows = [fastbp.gradient_flow(one, "softmax_cross_entropy", X, Y, backend="reference") for one in (model, other)]
     assert [name.split(" ", 1)[1] for name in flows[0].layers] == [name.split(" ", 1)[1] for name in flows[1].layers]
-    np.testing.assert_array_equal(flows[0].gradient_means, flows[1].gradient_means)
+    np.testing.assert_array_equal(flows[0].gradient_mean, flows[1].gradient_mean)
 
 
 def test_a_block_of_nothing_but_them_is_kept():

@@ -1,4 +1,4 @@
-"""NaN and infinite scores: never an improvement, an epoch without one, and the last weights where nothing was better."""
+"""NaN and infinite scores: never an improvement, an epoch without one, and the last weights where none was better."""
 
 import contextlib
 import warnings

@@ -164,10 +164,9 @@ class Progress(Callback):
             )
         # an empty list: partial_fit has early stopping, and no best weights yet
         state["_best_weights"] = (self.best_weights or []) if self._incremental and estimator.early_stopping else None
-        if estimator.early_stopping and self.best_weights is not None:
-            # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
-            if not self._incremental or state["stopped_early_"]:
-                trainer.model._weights = [array.copy() for array in self.best_weights]
+        # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
+        if estimator.early_stopping and self.best_weights is not None and stops:
+            trainer.model._weights = [array.copy() for array in self.best_weights]
         rate = trainer._rates.position if trainer._rates.scheduled else trainer.learning_rate
         state["_optimizer_state"] = (estimator.solver, trainer._optimizer_state, rate)
         mine, early = state["history_"], state["stopped_early_"]
