@@ -47,7 +47,10 @@ class Described:
     kind : str
         Name of its class, or ``"Projection"``.
     operation : int
-        Its place among the operations that backends see; that of a layer with layers inside is after theirs.
+        Its place among the operations that backends see; that of a layer with layers inside is after theirs. Of a
+        layer that changes nothing that of the one before, -1 for X.
+    computed : bool
+        Whether it has an operation of its own: a dropout of rate 0 has none.
     depth : int
         0, and one more for each layer that it is inside of.
     fan_in, fan_out : int
@@ -75,6 +78,7 @@ class Described:
     n_fixed: int
     flop_forward: int
     flop_step: int
+    computed: bool = True
 
     @property
     def activation(self) -> str:
@@ -130,6 +134,19 @@ KINDS: dict[str, Callable[[Any, int, int], Parts]] = {
 }
 
 
+def is_computed(layers: Sequence[Any]) -> list[bool]:
+    """Whether each of the layers in a row has an operation: a dropout of rate 0 has none.
+
+    Where there is nothing else, in a block that a connection skips, all have one.
+
+    >>> from fastbp import Dense, Dropout
+    >>> is_computed([Dropout(0), Dense(3), Dropout(0.1)]), is_computed([Dropout(0)])
+    ([False, True, True], [True])
+    """
+    found = [type(layer).__name__ != "Dropout" or layer.rate > 0 for layer in layers]
+    return found if any(found) else [True] * len(found)
+
+
 def describe(layers: Sequence[Any], n_features: int) -> list[Described]:
     """Every layer of a network in its order, with those inside a layer right after it.
 
@@ -170,11 +187,11 @@ class _Walk:
 
     def layers(self, layers: Sequence[Any], fan_in: int, prefix: str, depth: int) -> int:
         """Describe layers in a row; the width of their output."""
-        for k, layer in enumerate(layers):
-            fan_in = self.layer(layer, fan_in, f"{prefix}{k + 1}", depth)
+        for k, (layer, computed) in enumerate(zip(layers, is_computed(layers), strict=True)):
+            fan_in = self.layer(layer, fan_in, f"{prefix}{k + 1}", depth, computed)
         return fan_in
 
-    def layer(self, layer: Any, fan_in: int, name: str, depth: int) -> int:
+    def layer(self, layer: Any, fan_in: int, name: str, depth: int, computed: bool) -> int:
         """Describe one with what is inside it; the width of its output."""
         kind, place, fan_out = type(layer).__name__, len(self.rows), fan_in
         if kind not in KINDS:
@@ -184,16 +201,20 @@ class _Walk:
             fan_out = self.layers(layer.layers, fan_in, f"{name}.", depth + 1)
             if fan_out != fan_in:
                 self.rows.append(self._row(layer, fan_in, fan_out, f"{name}.p", PROJECTION, depth + 1, trained))
-        row = self._row(layer, fan_in, fan_out, name, kind, depth, trained)
+        row = self._row(layer, fan_in, fan_out, name, kind, depth, trained, computed)
         self.rows.insert(place, row)
         return row.fan_out
 
-    def _row(self, layer: Any, fan_in: int, fan_out: int, name: str, kind: str, depth: int, trained: bool) -> Described:
+    def _row(
+        self, layer: Any, fan_in: int, fan_out: int, name: str, kind: str, depth: int, trained: bool,
+        computed: bool = True,
+    ) -> Described:  # fmt: skip
         parts = KINDS[kind](layer, fan_in, fan_out)
-        operation, first = self._operations, self._arrays
-        self._operations, self._arrays = operation + 1, first + len(parts.shapes)
+        self._operations += computed
+        operation, first = self._operations - 1, self._arrays
+        self._arrays = first + len(parts.shapes)
         return Described(
             name, layer, kind, operation, depth, fan_in, parts.fan_out, range(first, self._arrays), parts.shapes,
             sum(math.prod(shape) for shape in parts.shapes), parts.n_fixed,
-            2 * parts.product, (6 if trained else 4) * parts.product,
+            2 * parts.product, (6 if trained else 4) * parts.product, computed,
         )  # fmt: skip

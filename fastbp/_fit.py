@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp._checkpoint import Fit, Saved, settings
 from fastbp._orders import Orders
-from fastbp._run import Run
+from fastbp._run import Run, ctrl_c_waits
 from fastbp._validation import Array, on_device
 from fastbp._verify import verify_step
 from fastbp.backends import Session
@@ -44,8 +44,8 @@ def train(
     history, link, stopped = fit.history, trainer.model.link, saved is not None and saved.stopped
     trainer.model.link, trainer._stop = trainer._link, False
     trainer._fit, trainer._epoch = fit, fit.epoch
-    run = Run(trainer, session, batch_size, n_steps, listeners)
-    trainer._session = session
+    run = Run(trainer, session, data, batch_size, n_steps, listeners)
+    trainer._session, settled = session, False
     try:
         for listener in listeners:
             listener.on_train_begin(trainer, epochs, n_steps)
@@ -55,6 +55,8 @@ def train(
             fit.whole, start = False, time.perf_counter()
             rows = orders.draw() if shuffle else orders.rows
             logs = {"loss": run.epoch(epoch, rows), "epoch_seconds": time.perf_counter() - start}
+            if epoch + 1 == epochs and trainer.on_divergence == "raise":
+                run.check_outputs()
             run.hand_over()
             if validation_loss is not None:
                 logs["val_loss"] = validation_loss()
@@ -70,19 +72,24 @@ def train(
             if trainer._stop:
                 break
         trainer._stop = trainer._stop or stopped
-        history.message = f"ended after {len(history.epochs)} of {epochs} epochs"
+        ended = "stopped by a callback" if trainer._stop else "ended"
+        history.message, settled = f"{ended} after {len(history.epochs)} of {epochs} epochs", True
     except KeyboardInterrupt:
-        history.interrupted, history.message = True, f"interrupted {run.place}"
-        trainer._fit = None
-        run.cut_short()
-    except BaseException:
-        trainer._fit = None
-        run.go_back()
-        raise
+        with ctrl_c_waits():
+            history.interrupted, history.message = True, f"interrupted {run.place}"
+            trainer._fit = None
+            run.cut_short()
+            settled = True
     finally:
-        trainer._optimizer_state, trainer._session = session.get_optimizer_state(), None
-        if not run.trained:
-            trainer.model.link = link
+        with ctrl_c_waits():
+            if not settled:  # an error
+                trainer._fit = None
+                run.go_back()
+            trainer._optimizer_state, trainer._session = session.get_optimizer_state(), None
+            if run.trained:
+                trainer.model._trained = True
+            else:
+                trainer.model.link = link
     try:
         for listener in listeners:
             listener.on_train_end(trainer, history)

@@ -212,7 +212,8 @@ def gradient_flow(
     probe = Probe(model, loss, X, y, sample_weight, backend=backend)
     found, weights = probe.inspect(), probe.model.get_weights()
     described = describe(probe.model.layers, probe.model.n_features)
-    rows = sorted(described, key=lambda row: row.operation)  # as they are computed: a skip connection's sum comes last
+    # as they are computed: a skip connection's sum comes last
+    rows = sorted((row for row in described if row.computed), key=lambda row: row.operation)
     shape = (len(rows), len(PERCENTILES))
     means, ratios, norms, dead, saturated = (np.full(len(rows), np.nan) for _ in range(5))
     gradient_percentiles, delta_percentiles = np.full(shape, np.nan), np.full(shape, np.nan)

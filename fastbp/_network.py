@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from fastbp._describe import is_computed
 from fastbp._validation import Array
 from fastbp.backends.base import Network
 from fastbp.initializers import Constant, Initializer, layer_weights
@@ -38,8 +39,9 @@ class _Lowering:
 
     def layers(self, layers: Sequence[Layer], fed_by: int) -> int:
         """Append layers in a row, the first of them fed by an operation (-1: X); the number of the last one."""
-        for layer in layers:
-            fed_by = self.layer(layer, fed_by)
+        computed = is_computed(layers)
+        for layer, has_operation in zip(layers, computed, strict=True):
+            fed_by = self.layer(layer, fed_by) if has_operation else fed_by
         return fed_by
 
     def layer(self, layer: Layer, fed_by: int) -> int:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp._overflow import finite, may_overflow
 from fastbp._validation import Array
-from fastbp.backends import Session
+from fastbp.backends import Session, get_backend
+from fastbp.backends._targets import row_weights
 from fastbp.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -47,12 +49,28 @@ class Run:
 
     The model's weights are those of the last whole epoch, or what a callback has set since. The optimizer's state and
     the learning rate that go with them are kept here while an epoch is under way.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    session : Session
+    data : tuple of X, y and weights
+        Those of the session.
+    batch_size, n_steps : int
+    listeners : sequence of Callback
     """
 
     def __init__(
-        self, trainer: Trainer, session: Session, batch_size: int, n_steps: int, listeners: Sequence[Callback]
-    ) -> None:
+        self, trainer: Trainer, session: Session, data: Any, batch_size: int, n_steps: int,
+        listeners: Sequence[Callback],
+    ) -> None:  # fmt: skip
         self._trainer, self._session, self._listeners = trainer, session, listeners
+        self._X, n_rows = data[0], data[0].shape[0]
+        counts = row_weights(trainer.loss, *data[1:])
+        # in the network's type, as the batches divide by it
+        self._counts = None if counts is None else np.asarray(counts, trainer.model.dtype).astype(float)
+        self._sizes = np.full(n_steps, float(batch_size))
+        self._sizes[-1] = n_rows - (n_steps - 1) * batch_size
         self._batch, self.n_steps = batch_size, n_steps
         self._chunk, self._epoch, self._done = 1, 0, 0
         self._shared = trainer.model._weights  # what the model and the session both had last
@@ -67,9 +85,10 @@ class Run:
         return f"in epoch {self._epoch + 1}, after {self._done} of {self.n_steps} steps"
 
     def epoch(self, epoch: int, rows: Array) -> float:
-        """All steps of an epoch; the mean loss of its rows."""
+        """All steps of an epoch; the mean loss of its rows, each with its weight."""
         self._take_over()
         self._keep()
+        parts = self._parts(rows)
         self._epoch, self._done, self._in_epoch, rates = epoch, 0, True, self._trainer._rates
         while self._done < self.n_steps:
             first = self._done
@@ -86,16 +105,40 @@ class Run:
             # the first chunk may hold the compilation, so it only grows by and by
             wanted = CHUNK_SECONDS / max((time.perf_counter() - start) / n_steps, 1e-9)
             self._chunk = max(1, min(int(wanted), 8 * self._chunk))
-            sizes = np.full(n_steps, self._batch)
-            sizes[-1] = len(here) - (n_steps - 1) * self._batch
-            sums = self._losses[first : self._done] = losses * sizes
+            steps = slice(first, self._done)
+            self._losses[steps] = losses * parts[steps]
             self._trainer.chunk_learning_rates, self.last_rate = ahead, float(ahead[-1])
             if self._trainer.on_divergence == "raise":
                 self._check(losses, ahead, first)
             for listener in self._listeners:
-                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": float(sums.sum()) / len(here)})
+                loss = _mean(self._losses[steps], parts[steps])
+                listener.on_chunk_end(self._trainer, epoch, self._done, {"loss": loss})
             self._take_over()
-        return float(self._losses.sum()) / len(rows)
+        return _mean(self._losses, parts)
+
+    def _parts(self, rows: Array) -> Array:
+        """What the loss of each batch counts for in the mean of the epoch: its rows, or their weights."""
+        if self._counts is None:
+            return self._sizes
+        weights = np.add.reduceat(self._counts[rows], np.arange(self.n_steps) * self._batch)
+        if self._trainer.loss.convention == "scikit-learn":  # by rows there, whatever they weigh
+            return np.where(weights != 0, self._sizes, 0.0)
+        return weights
+
+    def check_outputs(self) -> None:
+        """At the end of the last epoch, raise where its weights are so large that the outputs for X overflow.
+
+        A number beside the loss and the weights, since the losses are those of before the last updates.
+        """
+        network, weights = self._trainer.model._network, self._session.get_parameters()
+        if not may_overflow(network, weights, exp=self._epoch > 0):
+            return
+        trainer = self._trainer
+        predict = get_backend(trainer.backend).predict
+        outputs = predict(network, weights, self._X, n_threads=trainer.n_threads, precision=trainer.precision)
+        if finite(outputs):
+            return
+        raise self._error("an output for X became infinite or NaN", "after the last step", self.last_rate)
 
     def hand_over(self) -> None:
         """Give the model the weights of the session, at the end of an epoch."""
@@ -141,8 +184,17 @@ class Run:
             rate = rates[-1]
         else:
             return
-        raise FloatingPointError(
+        raise self._error(what, place, rate)
+
+    def _error(self, what: str, place: str, rate: float) -> FloatingPointError:
+        return FloatingPointError(
             f"{what} {place} (of {self.n_steps}) of epoch {self._epoch + 1}: try a smaller learning rate (it is "
             f"{rate:g}), inputs and targets scaled to about 1, clip_norm, or more l2. The model keeps the "
             "weights of the last whole epoch; on_divergence='ignore' goes on"
         )
+
+
+def _mean(sums: Array, parts: Array) -> float:
+    """The mean loss of some steps; 0 where none of them has a weight."""
+    total = float(parts.sum())
+    return float(sums.sum()) / total if total else 0.0

@@ -15,9 +15,15 @@ class History(Mapping[str, list[float]]):
     Attributes
     ----------
     interrupted : bool
-        Whether Ctrl-C ended the training within an epoch.
+        Whether Ctrl-C ended the training.
     message : str
-        Why the training ended.
+        Why the training ended: by itself, by a callback or by Ctrl-C, and after how many epochs.
+
+    Notes
+    -----
+    ``"loss"`` is the mean over the rows of an epoch, each with its weight: sum(w loss) / sum(w), whatever the batch
+    size is. For a loss of scikit-learn's convention it is scikit-learn's mean of the batches' weighted means, each
+    counted by its rows. A batch whose weights sum to 0 counts nothing. ``"val_loss"`` is the weighted mean too.
 
     Examples
     --------

@@ -80,7 +80,8 @@ class Dense:
 class Dropout:
     """In training each value becomes 0 with probability ``rate``, and all others are divided by 1 - rate.
 
-    In a prediction nothing happens: the expectation is the same. The mask of a step is drawn by counting, from the
+    In a prediction nothing happens: the expectation is the same. A rate of 0 is no layer to the training: nothing is
+    computed or drawn for it. The mask of a step is drawn by counting, from the
     trainer's random state, the step, the layer, the row of X and the column: it is the same on any number of threads.
 
     Parameters

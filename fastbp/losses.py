@@ -71,7 +71,9 @@ class Loss:
     convention : {"exact", "scikit-learn"}, default="exact"
         ``"exact"``: the value reported is the function whose derivative the gradient is. ``"scikit-learn"``:
         cross-entropies are reported from probabilities clipped to [eps, 1 - eps], half the squared error is averaged
-        over the outputs while its gradient is not. All other losses are the same under both.
+        over the outputs while its gradient is not. All other losses are the same under both. In a ``History`` the loss
+        of an epoch is sum(w loss) / sum(w) over its rows under ``"exact"``; under ``"scikit-learn"`` it is the mean of
+        the batches' weighted means, each counted by its rows, which depends on the batches where rows have weights.
 
     blocks : sequence of int, default=()
         For ``"softmax_cross_entropy"`` with several labels a sample: how many classes each of them has, at least 2.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._busy import SET_ELSEWHERE, refuse_elsewhere
 from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
@@ -42,8 +43,10 @@ class Sequential:
     n_features, n_outputs : int
     dtype : numpy.dtype
     link : str
-        What predictions go through: the last layer's activation, or the one that the loss of the training brought
-        (softmax, logistic or exp).
+        What predictions go through: the last layer's activation, or the one that a loss brings (softmax, logistic or
+        exp). A new model has the link of the Trainer that was made for it last, and then that of each ``fit``. Without
+        a Trainer, or with one whose loss brings none, it is the last layer's activation: for ``Dense(10)`` predictions
+        are then logits.
 
     Raises
     ------
@@ -59,6 +62,8 @@ class Sequential:
     >>> model.predict([[1.0, 2.0, 3.0, 4.0]]).shape
     (1, 2)
     """
+
+    _trained = False  # whether a training, maybe before it was saved, has settled the link
 
     def __init__(
         self, layers: Sequence[Layer], *, n_features: int, random_state: Any = None, dtype: Any = "float32"
@@ -83,7 +88,7 @@ class Sequential:
         model._describe(layers, n_features, dtype)
         if link != model.link and not (model.link == "identity" and link in LINKS.values()):
             raise ValueError(f"link must be {model.link!r}, as the last layer's activation, got {shown(link)}")
-        model.link = link
+        model.link, model._trained = link, True
         return model
 
     @classmethod
@@ -160,7 +165,10 @@ class Sequential:
         ------
         TypeError, ValueError
             For another number of arrays, other shapes, or values that are not finite; the model keeps its weights.
+        RuntimeError
+            While another thread trains the model. In a callback of a training they may be set.
         """
+        refuse_elsewhere(self, SET_ELSEWHERE)
         shapes, names = self._described.shapes, self._described.names
         listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
         try:
@@ -248,7 +256,10 @@ class Sequential:
         n_threads: int | None = None,
         precision: str = "float32",
     ) -> Array:
-        """Outputs for X: probabilities where the link is softmax or logistic, values elsewhere.
+        """Outputs for X: probabilities where :attr:`link` is softmax or logistic, values elsewhere.
+
+        The link comes from the last layer's activation or from the loss, as soon as there is a Trainer with one: before
+        that the predictions of a model that ends in ``Dense(10)`` are logits.
 
         Parameters
         ----------

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._busy import ELSEWHERE, refuse_elsewhere, training
 from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
 from fastbp._fit import Data, train
@@ -118,6 +119,15 @@ class Trainer:
         self._fit: Fit | None = None
         self._stop, self._epoch = False, 0
         self.chunk_learning_rates = np.zeros(0)
+        if not model._trained:  # predictions of a trained one stay as they are until the next fit
+            model.link = self._link
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles; one that is made in a callback has the training so far, and is not within a fit."""
+        state = self.__dict__.copy()
+        if self._session is not None:
+            state |= {"_optimizer_state": self._session.get_optimizer_state(), "_session": None, "_fit": None}
+        return state
 
     @property
     def epoch(self) -> int:
@@ -175,7 +185,7 @@ class Trainer:
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Its loss after each epoch is ``history["val_loss"]``.
         sample_weight : array-like of shape (n_samples,), optional
-            The loss of a batch is the weighted mean.
+            The loss of a batch is the weighted mean. A row of weight 0 changes nothing.
         callbacks : sequence of Callback, default=()
             See :class:`fastbp.Callback`; objects of other classes that have some of its methods will do.
         verbose : int, default=0
@@ -189,11 +199,12 @@ class Trainer:
         Returns
         -------
         History
-            ``loss`` (mean over the epoch's rows, each before its update), ``val_loss`` where there is validation data,
-            ``learning_rate`` (of the epoch's last step) where the optimizer has a schedule, ``epoch_seconds`` (of the
-            steps, without validation and callbacks). Ctrl-C ends the training with a
-            warning after the steps that are under way; the model then has the weights after these, and
-            ``history.interrupted`` is True.
+            ``loss`` (mean over the epoch's rows, each before its update and with its weight: sum(w loss) / sum(w),
+            whatever the batches are, but for a loss of scikit-learn's convention, see :class:`fastbp.losses.Loss`),
+            ``val_loss`` where there is validation data, ``learning_rate`` (of the epoch's last step) where the
+            optimizer has a schedule, ``epoch_seconds`` (of the steps, without validation and callbacks). Ctrl-C ends
+            the training with a warning after the steps that are under way; the model then has the weights after these,
+            and ``history.interrupted`` is True. A second Ctrl-C meanwhile is a KeyboardInterrupt.
 
         Raises
         ------
@@ -201,14 +212,21 @@ class Trainer:
             For data or numbers that cannot be used; the model keeps its state.
         OSError
             Where ``resume_from`` cannot be read.
+        RuntimeError
+            In a callback of a ``fit`` of this trainer, in a second thread while there is one, or while the model is
+            trained in another thread. That ``fit`` goes on.
         FloatingPointError
-            Where the loss or a weight is no longer finite (``on_divergence="raise"``), or ``verify`` finds a
-            disagreement.
+            Where the loss or a weight is no longer finite (``on_divergence="raise"``), also an output for X after the
+            last epoch, or where ``verify`` finds a disagreement.
 
         Notes
         -----
         After an error, also one in a callback, the model has the weights of the last whole epoch, or those that a
         callback has set since. The optimizer's state and ``learning_rate`` are the ones that go with them.
+
+        A callback may train the model of the trainer by another Trainer: the outer training goes on from the weights
+        that it is given. Other threads may call ``predict``, ``stop`` and ``loss_and_gradients`` meanwhile: these work
+        on the weights of the last whole epoch.
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
         shuffle = flag(shuffle, "shuffle")
@@ -228,7 +246,7 @@ class Trainer:
         validation = None if validation_data is None else self._checked_validation(validation_data)
         path = None if resume_from is None else as_path(resume_from, "resume_from")
         listeners = as_listeners(callbacks) + ([ProgressBar()] if verbose else [])
-        with ExitStack() as closing:
+        with training(self), ExitStack() as closing:
             for listener in listeners:
                 closing.callback(listener.on_close, self)
             batch_size = min(batch_size, data[0].shape[0])
@@ -250,12 +268,14 @@ class Trainer:
         Raises
         ------
         RuntimeError
-            Within an epoch, before the first ``fit``, or after one that ended within an epoch.
+            Within an epoch, before the first ``fit``, after one that ended within an epoch, or in another thread than
+            that of a ``fit``.
         OSError
             Where the file cannot be written.
         TypeError
             For another path, or a callback whose state no file can hold.
         """
+        refuse_elsewhere(self, f"{ELSEWHERE}: call trainer.save in on_epoch_complete, or use fastbp.Checkpoint")
         save(self, self._fit, as_path(path))
 
     def loss_and_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[float, list[Array]]:
@@ -298,6 +318,8 @@ class Trainer:
         ------
         ValueError
             Where the optimizer has no ``ema_decay``.
+        RuntimeError
+            In another thread than that of a ``fit``.
 
         Examples
         --------
@@ -312,6 +334,7 @@ class Trainer:
             raise ValueError(
                 f"there is no average of the weights: optimizer is {self.optimizer}; give it ema_decay, 0.999 for one"
             )
+        refuse_elsewhere(self, f"{ELSEWHERE}: take the average in a callback, or when the fit has ended")
         if self._session is None:
             state, weights = self._optimizer_state, self.model.get_weights()
         else:

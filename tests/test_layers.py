@@ -226,8 +226,8 @@ def test_what_is_not_used_draws_nothing():
     states = [np.random.RandomState(3) for _ in range(2)]
     for model, state in zip((plain, masked), states, strict=True):
         Trainer(model, loss="softmax_cross_entropy", backend="reference", random_state=state)
-    assert states[0].get_state()[2] != states[1].get_state()[2]
-    assert Trainer(plain, loss="softmax_cross_entropy")._mask_seed == 0
+    assert states[0].get_state()[2] == states[1].get_state()[2]
+    assert Trainer(masked, loss="softmax_cross_entropy")._mask_seed == 0
 
 
 def test_dropout_is_off_in_predictions_and_differs_from_step_to_step():

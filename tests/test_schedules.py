@@ -110,7 +110,6 @@ def test_inverse_scaling_is_scikit_learns(power):
 def test_after_its_end_a_rate_stays():
     assert [schedules.Cosine(1.0, 4, min_rate=0.25)(n) for n in (4, 5, 99)] == [0.25] * 3
     assert [schedules.OneCycle(1.0, 4)(n) for n in (3, 4, 99)] == [1 / 25 / 1e4] * 3
-    assert schedules.OneCycle(1.0, 1)(0) == 1 / 25 / 1e4  # as PyTorch's, whose only step is the last
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ def test_callbacks_are_told_and_can_stop():
     assert calls[0] == ("begin", 9, 6) and calls[-1] == ("end", 2)
     assert [c[1:] for c in calls if c[0] == "epoch"] == [(0, {"loss", "epoch_seconds"}), (1, {"loss", "epoch_seconds"})]
     assert [c for c in calls if c[:2] == ("chunk", 1)][-1] == ("chunk", 1, 6)
-    assert history.message == "ended after 2 of 9 epochs"
+    assert history.message == "stopped by a callback after 2 of 9 epochs"
     assert len(trainer.fit(X, y, epochs=2)["loss"]) == 2  # the wish to stop was for that training
 
 
@@ -379,4 +379,4 @@ def test_verify_sees_a_disagreement(module, name, message, monkeypatch):
     with pytest.raises(FloatingPointError, match=message):
         trainer.fit(X, y)
     assert_same(before, model.get_weights())
-    assert model.link == "identity"
+    assert model.link == "softmax"  # as the trainer has set it

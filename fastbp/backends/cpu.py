@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numba
 
+from fastbp._warnings import users_level
 from fastbp.backends._planned import Kernels, PlannedBackend
 from fastbp.backends.base import Network
 from fastbp.kernels.cpu import simd
@@ -14,18 +14,6 @@ from fastbp.kernels.cpu._threads import usable_threads
 from fastbp.kernels.cpu.predict import evaluate_rows, layer_rows, predict_rows
 from fastbp.kernels.cpu.rectifiers import rectifier_forward
 from fastbp.kernels.cpu.training import apply_gradients, train_steps
-
-
-def _users_level() -> int:
-    """``stacklevel`` at which a warning of the caller points at the line that has called fastbp.
-
-    By module: the way here is longer from ``Trainer.fit`` than from ``Sequential.predict``, and scikit-learn wraps the
-    methods of estimators.
-    """
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastbp", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _threads(n_threads: int | None) -> int:
@@ -37,7 +25,7 @@ def _threads(n_threads: int | None) -> int:
         warnings.warn(
             f"n_threads is {n_threads}, but Numba's pool has {pool}: using {pool}. Set NUMBA_NUM_THREADS before the "
             "first import of numba for a larger pool",
-            stacklevel=_users_level(),
+            stacklevel=users_level(),
         )
     return min(n_threads, pool)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastbp._files import as_path
 from fastbp._validation import flag, whole_number
+from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
 
 if TYPE_CHECKING:
+    from fastbp.history import History
     from fastbp.trainer import Trainer
 
 
@@ -30,7 +33,8 @@ class Checkpoint(Callback):
     every : int, default=1
         Epochs from one file to the next. The last epoch is written in any case.
     best : bool, default=False
-        Whether only an epoch that is better than all before is written.
+        Whether only an epoch that is better than all before is written. A NaN is not: where there is nothing else, no
+        file is written, with a warning.
     monitor, mode
         For ``best``, which is better; as in :class:`fastbp.EarlyStopping`.
 
@@ -80,6 +84,7 @@ class Checkpoint(Callback):
 
     def _start(self) -> None:
         self.best_value, self._better, self._n_epochs = self._monitor.worst, False, 0
+        self._compared = False  # whether there was an epoch that might have been written
         self.last_path: str | None = None
 
     def on_train_begin(self, trainer: Trainer, n_epochs: int, n_steps: int) -> None:
@@ -91,7 +96,8 @@ class Checkpoint(Callback):
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         if self.best:
             value = self._monitor.value(logs, "Checkpoint(best=True)")
-            self._better = self._due(trainer, epoch) and self._monitor.better(value, self.best_value)
+            due = self._due(trainer, epoch)
+            self._better, self._compared = due and self._monitor.better(value, self.best_value), self._compared or due
             if self._better:
                 self.best_value = value
 
@@ -100,6 +106,14 @@ class Checkpoint(Callback):
             path = self._named(epoch, logs)
             trainer.save(path)
             self.last_path = path
+
+    def on_train_end(self, trainer: Trainer, history: History) -> None:
+        if self._compared and self.best_value == self._monitor.worst:
+            warnings.warn(
+                f"Checkpoint(best=True) has written no file, since {self._monitor.name!r} was never better than "
+                f"{self.best_value}: look whether the value is NaN, and whether mode is right",
+                stacklevel=users_level(),
+            )
 
     def _due(self, trainer: Trainer, epoch: int) -> bool:
         return (epoch + 1) % self.every == 0 or epoch + 1 == self._n_epochs or trainer.stopping

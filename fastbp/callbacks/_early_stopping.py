@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastbp._validation import Array, flag, real_number, whole_number
+from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
 
@@ -23,12 +25,14 @@ class EarlyStopping(Callback):
     mode : {"auto", "min", "max"}, default="auto"
         Whether it is to fall or to rise. ``"auto"`` goes by the name: a loss falls, an accuracy or a score rises.
     patience : int, default=10
-        Epochs in a row without an improvement that end the training.
+        Epochs in a row without an improvement that end the training; 0 ends it after the first one too, as 1 does. An
+        epoch whose value is NaN has no improvement.
     min_delta : float, default=0.0
         Only a change by more than this is an improvement.
     restore_best : bool, default=True
         Whether the model has the weights of the best epoch in the end, also where the training ran through all its
-        epochs or Ctrl-C ended it. The optimizer's state stays that of the last one.
+        epochs or Ctrl-C ended it. The optimizer's state stays that of the last one. Where no value was better than
+        infinitely bad, NaN for one, the last weights stay, with a warning.
     baseline : float, optional
         The training also ends where the value is not better than this within ``patience`` epochs.
 
@@ -75,7 +79,7 @@ class EarlyStopping(Callback):
         baseline: float | None = None,
     ) -> None:
         self._monitor = Monitor(monitor, mode)
-        self.patience = whole_number(patience, "patience")
+        self.patience = whole_number(patience, "patience", least=0)
         self.min_delta = real_number(min_delta, "min_delta")
         self.restore_best = flag(restore_best, "restore_best")
         self.baseline = None if baseline is None else real_number(baseline, "baseline", least=-float("inf"))
@@ -109,13 +113,19 @@ class EarlyStopping(Callback):
                 self.best_weights = trainer.model.get_weights()
             if self.baseline is None or self._monitor.better(value, self.baseline, self.min_delta):
                 self._waited = 0
-        if self._waited >= self.patience:
+        if self._waited >= max(self.patience, 1):
             self.stopped_epoch = epoch
             trainer.stop()
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
         if self.best_weights is not None:
             trainer.model.set_weights(self.best_weights)
+        elif self.restore_best and self._waited:
+            warnings.warn(
+                f"EarlyStopping has no best weights, since {self.monitor!r} was never better than {self.best}: the "
+                "model keeps its last weights. Look whether the value is NaN, and whether mode is right",
+                stacklevel=users_level(),
+            )
 
     def get_state(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch", "best_weights")

@@ -14,12 +14,14 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from fastbp._busy import Use, training
 from fastbp._fit import Data, train
 from fastbp._network import network_of
 from fastbp._validation import Array, as_rows
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
+from fastbp.estimators._alone import CALLBACK_STATE, alone
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._device import prediction_backend, training_backend
 from fastbp.estimators._inputs import checked_rows, on_the_host
@@ -36,10 +38,11 @@ from fastbp.estimators._layers import (
     prediction_network,
 )
 from fastbp.estimators._lbfgs import minimize_lbfgs
+from fastbp.estimators._outcome import check_outcome
 from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_sizes, optimizer_of
 from fastbp.estimators._progress import Progress, check_schedule, go_on
 from fastbp.estimators._rows import Rows
-from fastbp.estimators._validation import Score, scored_by, split
+from fastbp.estimators._validation import Score, scored_by, scored_by_outputs, split
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.layers import Dense
 from fastbp.losses import Loss
@@ -48,7 +51,6 @@ from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
 
 PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time worth to speak of
-CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
 class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
@@ -102,7 +104,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     # Fitting
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
-        with self._whole_or_as_before():
+        with self._whole_or_as_before() as use:
+            use.begun = True
             if incremental:  # scikit-learn's wrapper looks at the parameters in the first call alone
                 self._validate_params()
             if incremental and self._has_stopped(validation):
@@ -132,7 +135,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             listeners += as_listeners(() if self.callbacks is None else self.callbacks)
             if isinstance(self.verbose, str):
                 listeners.append(ProgressBar())
-            with ExitStack() as closing:
+            with training(trainer), ExitStack() as closing:
                 for listener in listeners:
                     closing.callback(listener.on_close, trainer)
                 if self.solver == "lbfgs":
@@ -141,12 +144,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                     self._fit_stochastic(
                         trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners
                     )
-            if not all(np.isfinite(array).all() for array in model._weights):
-                raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain large values and need to "
-                    "be preprocessed: scale X and y to about 1 (StandardScaler, for example), or lower "
-                    "learning_rate_init."
-                )
+            check_outcome(self, model, state, rows, held_out, partial=incremental)
             self.__dict__.update(self._attributes(model, state))
             context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
             return self
@@ -157,17 +155,18 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         return stopped and validation[0] is not None
 
     @contextmanager
-    def _whole_or_as_before(self) -> Iterator[None]:
+    def _whole_or_as_before(self) -> Iterator[Use]:
         """An error within the block leaves all attributes as they were; validation writes some of them down early."""
         attributes = self.__dict__
-        before = attributes.copy()
-        try:
-            yield
-        except BaseException:
-            kept = {name: attributes[name] for name in CALLBACK_STATE if name in attributes}  # to be torn down yet
-            attributes.clear()
-            attributes.update(before | kept)
-            raise
+        with alone(self) as use:
+            before = attributes.copy()
+            try:
+                yield use
+            except BaseException:
+                kept = {name: attributes[name] for name in CALLBACK_STATE if name in attributes}  # to be torn down yet
+                attributes.clear()
+                attributes.update(before | kept)
+                raise
 
     @staticmethod
     def _attributes(model: Sequential, state: dict[str, Any]) -> dict[str, Any]:
@@ -241,6 +240,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         )  # fmt: skip
         state |= {"n_iter_": n_iter, "loss_": loss, "history_": history, "stopped_early_": False}
         state["validation_loss_curve_"] = None if held_out is None else history["val_loss"]
+        if history.interrupted:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
 
     def _fit_stochastic(
         self,
@@ -281,8 +282,6 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         if incremental and hasattr(self, "_optimizer_state"):
             go_on(trainer, self.solver, *self._optimizer_state)
         progress = Progress(self, state, n_samples, score, held_out is not None, first_pass, incremental)
-        if first_pass and self.early_stopping:
-            progress.best_weights = model.get_weights()
         history = train(
             trainer,
             self._data(rows, trainer.loss),
@@ -294,7 +293,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         )
         if history.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-        progress.finish(trainer)
+        progress.finish(trainer, history)
 
     def _score(self, model: Sequential, held_out: Rows, given: Any, state: dict[str, Any]) -> Score | None:
         """What early stopping scores the validation rows with; None for their loss."""
@@ -302,18 +301,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             return None
         if self.scoring is not None:
             X, y = (held_out.X, self._decode(held_out.y, state)) if given is None else given
-            return scored_by(self, self.scoring, X, y, held_out.weights)
-        widths = (model.n_features, *layer_sizes(self.hidden_layer_sizes), model.n_outputs)
-        network = prediction_network(self, widths, model.link, model.dtype)
-        backend, precision = prediction_backend(self, network, held_out.X)
-        predict = get_backend(backend).predictor(network, held_out.X, n_threads=self._n_threads, precision=precision)
-        score = self._outputs_score(held_out, state)
-
-        def score_now(model: Sequential, attributes: dict[str, Any]) -> float:
-            outputs = predict(model._weights)
-            return score(outputs) if np.isfinite(outputs).all() else float("nan")
-
-        return score_now
+            return scored_by(self, self.scoring, (X, y), held_out, model)
+        return scored_by_outputs(self, model, held_out.X, self._outputs_score(held_out, state))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Prediction

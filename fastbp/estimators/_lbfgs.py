@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp._fit import Data
+from fastbp._run import ctrl_c_waits
 from fastbp._validation import Array
 from fastbp.callbacks import Callback
 from fastbp.history import History
@@ -82,6 +83,7 @@ def minimize_lbfgs(
     Returns
     -------
     loss : float
+        After Ctrl-C, which ends the training, that of the last whole iteration; infinite where there is none.
     n_iter : int
     history : History
 
@@ -96,12 +98,14 @@ def minimize_lbfgs(
 
     def iteration_end(intermediate_result: Any) -> None:
         nonlocal since
-        model._weights = objective.unpacked(intermediate_result.x)
-        logs = {"loss": float(intermediate_result.fun), "epoch_seconds": time.perf_counter() - since}
-        if validation_loss is not None:
-            objective.session.set_parameters(model._weights)
-            logs["val_loss"] = validation_loss()
-        history.append(logs)
+        with ctrl_c_waits():
+            weights = objective.unpacked(intermediate_result.x)
+            logs = {"loss": float(intermediate_result.fun), "epoch_seconds": time.perf_counter() - since}
+            if validation_loss is not None:
+                objective.session.set_parameters(weights)
+                logs["val_loss"] = validation_loss()
+            model._weights = weights
+            history.append(logs)
         for listener in listeners:
             listener.on_chunk_end(trainer, len(history.epochs) - 1, 1, logs)
         for listener in listeners:
@@ -112,20 +116,28 @@ def minimize_lbfgs(
         if trainer.stopping:
             raise StopIteration
 
-    for listener in listeners:
-        listener.on_train_begin(trainer, max_iter, 1)
-    result: Any = minimize(
-        objective,
-        objective.start,
-        method="L-BFGS-B",
-        jac=True,
-        callback=iteration_end,
-        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-    )
-    model._weights = objective.unpacked(result.x)
-    history.message = str(result.message)
+    result: Any = None
+    try:
+        for listener in listeners:
+            listener.on_train_begin(trainer, max_iter, 1)
+        result = minimize(
+            objective,
+            objective.start,
+            method="L-BFGS-B",
+            jac=True,
+            callback=iteration_end,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+        )
+        model._weights, history.message = objective.unpacked(result.x), str(result.message)
+    except KeyboardInterrupt:
+        history.interrupted = True
+        history.message = f"interrupted after {len(history.epochs)} of {max_iter} iterations"
+    if trainer.stopping and not history.interrupted:  # by a listener: no failure to converge
+        history.message = f"stopped by a callback after {len(history.epochs)} of {max_iter} iterations"
     for listener in listeners:
         listener.on_train_end(trainer, history)
-    if trainer.stopping:  # by a listener: no failure to converge
+    if history.interrupted:
+        return history["loss"][-1] if history["loss"] else np.inf, len(history.epochs), history
+    if trainer.stopping:
         return float(result.fun), len(history.epochs), history
     return float(result.fun), int(_check_optimize_result("lbfgs", result, max_iter)), history

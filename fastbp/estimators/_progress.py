@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp._overflow import finite
 from fastbp._validation import Array, shown
+from fastbp._warnings import users_level
 from fastbp.callbacks import Callback
 from fastbp.estimators._validation import Score
 from fastbp.history import History
@@ -71,8 +73,8 @@ class Progress(Callback):
     Attributes
     ----------
     best_weights : list of ndarray or None
-        What early stopping falls back to; None for the last weights, where a warm start finds no better score than
-        that of an earlier fit (so does scikit-learn).
+        What early stopping falls back to; None for the last weights, where no score is better than -inf, or a warm
+        start finds none that is better than those of an earlier fit (so does scikit-learn).
     """
 
     def __init__(
@@ -86,11 +88,12 @@ class Progress(Callback):
         incremental: bool,
     ) -> None:
         self._estimator, self._state, self._n_samples = estimator, state, n_samples
-        self._score, self._incremental = score, incremental
+        self._score, self._incremental, self._scores = score, incremental, False
         self._prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
         goes_on = incremental and not first_pass
-        self.best_weights: list[Array] | None = getattr(estimator, "_best_weights", None) if goes_on else None
-        other_rows = goes_on and self.best_weights is None  # after a fit, which had validation rows of its own
+        before_this = getattr(estimator, "_best_weights", None) if goes_on else None
+        self.best_weights: list[Array] | None = before_this or None
+        other_rows = goes_on and before_this is None  # after a fit, which had validation rows of its own
         stopping = estimator.early_stopping
         fresh = {
             "t_": 0,
@@ -127,7 +130,7 @@ class Progress(Callback):
         if "val_loss" in logs:
             state["validation_loss_curve_"].append(logs["val_loss"])
         if estimator.early_stopping:
-            scored = -logs["val_loss"] if self._score is None else self._score(trainer.model, state)
+            scored = -logs["val_loss"] if self._score is None else self._score(trainer.model, state, logs["val_loss"])
             self._compare_score(scored, trainer)
             values["val_score"] = scored
         else:
@@ -149,34 +152,58 @@ class Progress(Callback):
                 stacklevel=7,  # progress, trainer, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
             )
 
-    def finish(self, trainer: Trainer) -> None:
+    def finish(self, trainer: Trainer, history: History) -> None:
         """After the training: the best weights where early stopping asks for them, and the optimizer's state."""
         estimator, state = self._estimator, self._state
-        if estimator.early_stopping and self.best_weights is not None:
-            state["_best_weights"] = self.best_weights if self._incremental else None
-            # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
-            if not self._incremental or state["stopped_early_"]:
-                trainer.model._weights = [array.copy() for array in self.best_weights]
+        stops = state["stopped_early_"] or not self._incremental
+        if estimator.early_stopping and not self._scores and stops and self._keeps_last(trainer.model.get_weights()):
+            warnings.warn(
+                "Early stopping has no best weights, since no validation score was a number above -inf: the weights "
+                "are those of the last epoch. Give validation rows that have a score, or scoring='loss'",
+                stacklevel=users_level(),
+            )
+        # an empty list: partial_fit has early stopping, and no best weights yet
+        state["_best_weights"] = (self.best_weights or []) if self._incremental and estimator.early_stopping else None
+        # partial_fit goes on from the last weights; the best ones are taken when it has come to its end
+        if estimator.early_stopping and self.best_weights is not None and stops:
+            trainer.model._weights = [array.copy() for array in self.best_weights]
         rate = trainer._rates.position if trainer._rates.scheduled else trainer.learning_rate
         state["_optimizer_state"] = (estimator.solver, trainer._optimizer_state, rate)
-        state["history_"].message = "stopped early" if state["stopped_early_"] else "not stopped early"
+        mine, early = state["history_"], state["stopped_early_"]
+        mine.interrupted, mine.message = history.interrupted, "stopped early" if early else "not stopped early"
+        if history.interrupted or (trainer.stopping and not early):
+            mine.message = history.message
+
+    def _keeps_last(self, weights: list[Array]) -> bool:
+        """Whether the last weights stay where no epoch had a score; they do not where they are no model."""
+        none = self.best_weights is None if self._incremental else self._state["n_iter_"] > 0
+        return none and all(map(finite, weights))
 
     def _compare_loss(self, loss: float) -> None:
-        # a NaN compares false: it neither counts nor resets, as in scikit-learn
         state = self._state
-        worse = loss > state["best_loss_"] - self._estimator.tol
-        state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
+        self._count(loss <= state["best_loss_"] - self._estimator.tol, loss < state["best_loss_"], state["best_loss_"])
         if loss < state["best_loss_"]:
             state["best_loss_"] = loss
+
+    def _count(self, enough: bool, better: bool, best: float) -> None:
+        """Count epochs without an improvement: also a NaN, which scikit-learn takes for one.
+
+        By scikit-learn's rule a change of ``tol`` is one; from an infinite value to a number any is.
+        """
+        state = self._state
+        state["_no_improvement_count"] += 1
+        if enough if np.isfinite(best) else better:
+            state["_no_improvement_count"] = 0
 
     def _compare_score(self, score: float, trainer: Trainer) -> None:
         state = self._state
         state["validation_scores_"].append(score)
         if self._prints:
             print(f"Validation score: {score:f}")
-        worse = score < state["best_validation_score_"] + self._estimator.tol
-        state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
-        if score > state["best_validation_score_"]:
+        best = state["best_validation_score_"]
+        self._scores = self._scores or score > -np.inf
+        self._count(score >= best + self._estimator.tol, score > best, best)
+        if score > best:
             state["best_validation_score_"], self.best_weights = score, trainer.model.get_weights()
 
     def _stops(self, trainer: Trainer) -> bool:

@@ -13,13 +13,18 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
+from fastbp._overflow import finite
 from fastbp._validation import Array
+from fastbp._warnings import users_level
+from fastbp.backends import get_backend
 from fastbp.backends._device import is_on_device
-from fastbp.estimators._layers import fitted_arrays
+from fastbp.estimators._device import prediction_backend
+from fastbp.estimators._layers import fitted_arrays, prediction_network
+from fastbp.estimators._parameters import layer_sizes
 from fastbp.estimators._rows import Rows
 from fastbp.model import Sequential
 
-Score = Callable[[Sequential, dict[str, Any]], float]
+Score = Callable[[Sequential, dict[str, Any], float], float]  # of a model, fitted attributes, and the rows' loss
 
 
 def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, Rows]:
@@ -62,8 +67,7 @@ def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
         warnings.warn(
             "R^2 of a single validation row is not defined: give at least two, or scoring='loss'",
             UndefinedMetricWarning,
-            # _outputs_score, _score, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
-            stacklevel=8,
+            stacklevel=users_level(),
         )
         return lambda predicted: float("nan")
 
@@ -71,7 +75,8 @@ def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
         dtype = np.result_type(*(a.dtype for a in (y, predicted, weights) if a is not None and a.dtype.kind == "f"))
         true, w = y.astype(dtype, copy=False), None if weights is None else weights.astype(dtype, copy=False)
         column = 1.0 if w is None else w[:, None]
-        errors = (column * (true - predicted) ** 2).sum(axis=0)
+        with np.errstate(over="ignore"):  # of a training that diverges; its score is -inf then
+            errors = (column * (true - predicted) ** 2).sum(axis=0)
         spread = (column * (true - np.average(true, axis=0, weights=w)) ** 2).sum(axis=0)
         constant = spread == 0
         ratios = errors / np.where(constant, 1, spread)
@@ -80,22 +85,51 @@ def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
     return score
 
 
-def scored_by(estimator: Any, scoring: Any, X: Any, y: Any, weights: Array | None) -> Score:
-    """A function of a model and of fitted attributes that scores the validation rows with a scorer of scikit-learn.
+def predictor_of(estimator: Any, model: Sequential, X: Any) -> Callable[[], Callable[[list[Array]], Array]]:
+    """What makes a function of the weights that predicts these rows, where the estimator computes."""
+    widths = (model.n_features, *layer_sizes(estimator.hidden_layer_sizes), model.n_outputs)
+    network = prediction_network(estimator, widths, model.link, model.dtype)
+    backend, precision = prediction_backend(estimator, network, X)
+    return lambda: get_backend(backend).predictor(network, X, n_threads=estimator._n_threads, precision=precision)
 
-    The scorer sees a copy of the estimator as it would be if the training ended now; NaN where a weight is not finite.
+
+def scored_by_outputs(estimator: Any, model: Sequential, X: Any, score: Callable[[Array], float]) -> Score:
+    """A function that scores the validation rows by their outputs; NaN where one of these is not finite."""
+    predict = predictor_of(estimator, model, X)()
+
+    def score_now(model: Sequential, attributes: dict[str, Any], loss: float) -> float:
+        outputs = predict(model._weights)
+        return score(outputs) if finite(outputs) else float("nan")
+
+    return score_now
+
+
+def scored_by(estimator: Any, scoring: Any, given: tuple[Any, Any], held_out: Rows, model: Sequential) -> Score:
+    """A function that scores the validation rows, as they were ``given``, with a scorer of scikit-learn.
+
+    The scorer sees a copy of the estimator as it would be if the training ended now. NaN where a weight or an output is
+    not finite, also where the scorer fails at those.
     """
-    scorer = check_scoring(estimator, scoring)
+    scorer, (X, y), weights = check_scoring(estimator, scoring), given, held_out.weights
 
-    def score(model: Sequential, attributes: dict[str, Any]) -> float:
-        if not all(np.isfinite(array).all() for array in model._weights):
+    def usable(model: Sequential) -> bool:
+        return finite(predictor_of(estimator, model, held_out.X)()(model._weights))
+
+    def score(model: Sequential, attributes: dict[str, Any], loss: float) -> float:
+        # outputs that are not finite have no finite loss: they are looked at where there is none
+        if not all(map(finite, model._weights)) or not (np.isfinite(loss) or usable(model)):
             return float("nan")
         seen = copy.copy(estimator)
         vars(seen).update(attributes, **fitted_arrays(model))
         if not hasattr(X, "columns"):  # rows that were split off have no names of columns any more
             vars(seen).pop("feature_names_in_", None)
         options = {} if weights is None else {"sample_weight": weights}
-        value = scorer(seen, X, y, **options)
+        try:
+            value = scorer(seen, X, y, **options)
+        except Exception:
+            if usable(model):
+                raise
+            return float("nan")
         if not isinstance(value, Real):
             raise ValueError(f"scoring must give one number, got {value!r}")
         return float(value)

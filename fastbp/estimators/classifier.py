@@ -66,7 +66,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         For ``solver="sgd"``.
     early_stopping : bool, default=False
         Whether to hold out rows (or to take those of ``fit(..., X_val=, y_val=)``), to stop when their score has not
-        risen for a while, and to take the best weights. In ``partial_fit`` with ``X_val`` alone.
+        risen for a while (NaN is no rise), and to take the best weights. In ``partial_fit`` with ``X_val`` alone.
     validation_fraction : float, default=0.1
     beta_1, beta_2 : float, default=0.9 and 0.999
         For ``solver="adam"``, ``"adamw"`` and ``"nadam"``.
@@ -132,7 +132,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     loss_, best_loss_ : float
         Of the last and of the best epoch (None with early stopping).
     loss_curve_ : list of float
-        Mean loss of each epoch, with the penalty.
+        Mean loss of each epoch, with the penalty: of its batches' weighted means, each counted by its rows.
     validation_scores_, best_validation_score_
         Score on the validation rows, with early stopping.
     validation_loss_curve_ : list of float
@@ -275,8 +275,10 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Raises
         ------
         ValueError
-            For parameters or data that cannot be used, or where training produces weights that are not finite; a
-            fitted estimator keeps its state.
+            For parameters or data that cannot be used, or where training ends with weights, or outputs for its rows,
+            that are not finite; a fitted estimator keeps its state.
+        RuntimeError
+            In a callback of a fit of this estimator, or in a second thread while there is one. That fit goes on.
         """
         return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 

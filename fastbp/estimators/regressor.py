@@ -177,8 +177,10 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         Raises
         ------
         ValueError
-            For parameters or data that cannot be used, or where training produces weights that are not finite; a
-            fitted estimator keeps its state.
+            For parameters or data that cannot be used, or where training ends with weights, or outputs for its rows,
+            that are not finite; a fitted estimator keeps its state.
+        RuntimeError
+            In a callback of a fit of this estimator, or in a second thread while there is one. That fit goes on.
         """
         return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 

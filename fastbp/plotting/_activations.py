@@ -173,7 +173,7 @@ def outputs_of(model: Sequential, X: Any) -> dict[str, Array]:
             width = widths[-1]
             widths, names, parts = (*widths, width), (*names, "identity"), (*parts, Operation(DENSE, n - 1))
             arrays = [*arrays, np.eye(width, dtype=model.dtype), np.zeros(width, model.dtype)]
-        link = names[row.operation]
+        link = names[row.operation] if row.computed else "identity"
         title = row.title if link in (row.activation or "identity", "identity") else f"{row.name} {row.kind} {link}"
         # each part would be compiled for itself, and NumPy is fast enough for a picture
         outputs[title] = get_backend("reference").predict(Network(widths, names, model.dtype, parts), arrays, X)

@@ -26,7 +26,7 @@ class Cosine(Schedule):
     min_rate : float, default=0.0
         From 0 to max_rate.
     warmup : int or float, default=0
-        Steps of the warm-up; a float below 1 is a share of the total.
+        Steps of the warm-up; a float below 1 is a share of the total, rounded, which leaves at least one step.
     warmup_start : float, optional
         Share of max_rate that the warm-up of w steps starts with. None: 1 / (w + 1), so that its steps are even and
         none has the rate 0.
@@ -96,7 +96,9 @@ class Cosine(Schedule):
             raise ValueError(f"warmup must be shorter than the {total} {self.per}s in total, got {self.warmup!r}")
 
     def _warmup(self, total: int) -> int:
-        return round(self.warmup * total) if isinstance(self.warmup, float) else self.warmup
+        if isinstance(self.warmup, float):
+            return max(0, min(round(self.warmup * total), total - 1))
+        return self.warmup
 
     def __call__(self, count: int, total: int | None = None) -> float:
         total = self.total if total is None or self.total is not None else total
@@ -131,7 +133,8 @@ class OneCycle(Schedule):
     """Up to ``max_rate`` and down again, step by step: PyTorch's ``OneCycleLR``, without its cycle of the momentum.
 
     From max_rate / div_factor up over ``pct_start`` of the steps, then down to max_rate / (div_factor
-    final_div_factor). It counts steps. After the last one the rate stays where it is.
+    final_div_factor). It counts steps. After the last one the rate stays where it is. A cycle of a single step has
+    max_rate there (PyTorch's has the last rate, with which nothing is learnt).
 
     Parameters
     ----------
@@ -188,6 +191,8 @@ class OneCycle(Schedule):
         total = self.total if total is None or self.total is not None else total
         if total is None:
             raise TypeError("the schedule has no total: say how many steps there are, schedule(count, total)")
+        if total == 1:
+            return self.max_rate
         first, last = self.max_rate / self.div_factor, self.max_rate / self.div_factor / self.final_div_factor
         rise = self.pct_start * total
         stops = [(0.0, first), (rise - 1, self.max_rate)]  # a rate, and the step that has it
