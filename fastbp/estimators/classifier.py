@@ -6,18 +6,32 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import softmax
+from scipy import sparse
+from scipy.special import log_expit, softmax
 from sklearn import neural_network
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import type_of_target
 
 from fastbp._validation import Array
+from fastbp._weights import usable_weights
 from fastbp.estimators._class_targets import ClassTargets
-from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
+from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._inputs import on_the_host
+from fastbp.estimators._rows import checked_weights
+from fastbp.estimators._targets import checked_targets
+
+
+def _log_softmax(Z: Array) -> Array:
+    """Z - log(sum(exp(Z))) by rows, exact also where a probability is near 0 or 1."""
+    rows, largest = np.arange(len(Z)), Z.argmax(axis=1)
+    Z = Z - Z[rows, largest][:, None]
+    others = np.exp(Z)
+    others[rows, largest] = 0
+    shifted: Array = Z - np.log1p(others.sum(axis=1))[:, None]
+    return shifted
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -345,7 +359,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`.
+        """Logarithm of :meth:`predict_proba`, also where that is too small for a float.
+
+        Computed from the outputs before the softmax or the sigmoid.
 
         Parameters
         ----------
@@ -354,12 +370,16 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            A list of them for several targets of several classes.
         """
-        probabilities: Any = self.predict_proba(X)
-        with np.errstate(divide="ignore"):  # a probability may be 0
-            if isinstance(probabilities, list):
-                return [np.log(part) for part in probabilities]
-            return np.log(probabilities, out=probabilities)
+        logits = self._outputs(X, raw=True)
+        binarizer = self._label_binarizer
+        if isinstance(binarizer, ClassCodes):
+            return [_log_softmax(logits[:, block]) for block in binarizer.blocks]
+        if self.out_activation_ == "softmax":
+            return _log_softmax(logits)
+        # of one output the probabilities of both classes: 1 - sigmoid(z) = sigmoid(-z)
+        return log_expit(np.hstack([-logits, logits]) if logits.shape[1] == 1 else logits)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose class, or all of whose labels and classes, are predicted.
@@ -375,9 +395,19 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         float
         """
         y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
-        if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
-            return float(np.average((y == self.predict(X)).all(axis=1), weights=sample_weight))
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        predicted = self.predict(X)
+        if not isinstance(self._label_binarizer, ClassCodes):
+            return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        y = checked_targets(self, y, "y")
+        check_consistent_length(y, predicted)
+        if sparse.issparse(y) or y.shape != predicted.shape:
+            raise ValueError(
+                f"y must be an array with a class for each of {predicted.shape[1]} targets, as the y of the training "
+                f"was, got one of shape {y.shape}"
+            )
+        weights = checked_weights(sample_weight, "sample_weight", y, np.float64)
+        right = (y == predicted).all(axis=1)
+        return float(np.average(right, weights=None if weights is None else usable_weights(weights, "sample_weight")))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
