@@ -45,6 +45,7 @@ class ClassTargets(BaseMLP):
     class_weight: Any
     label_smoothing: float
     _label_binarizer: Any
+    classes_: Any
 
     def _first_classes(self, y: Any, classes: Any) -> None:
         """In the first call of partial_fit: what classes there will be; in a later one that they are the same."""

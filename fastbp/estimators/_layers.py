@@ -31,22 +31,19 @@ class Description(NamedTuple):
     normalization: str | None
     residual: bool
     dtype: Any
+    dropout: Any  # of the fit: a training that goes on may have another
     loss: Any  # of a regressor
-
-    @property
-    def dropout(self) -> float:
-        """Predictions have none."""
-        return 0.0
 
 
 def description(estimator: Any) -> Description:
     """What the estimator's present parameters stand for."""
-    activation = estimator.activation
+    activation, dropout = estimator.activation, estimator.dropout
     return Description(
         activation if isinstance(activation, str) else tuple(activation),
         estimator.normalization,
         bool(estimator.residual),
         estimator.dtype,
+        tuple(dropout) if hasattr(dropout, "__len__") else dropout,
         getattr(estimator, "loss", None),
     )
 

@@ -6,32 +6,19 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import sparse
-from scipy.special import log_expit, softmax
+from scipy.special import softmax
 from sklearn import neural_network
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp._validation import Array
-from fastbp._weights import usable_weights
 from fastbp.estimators._class_targets import ClassTargets
 from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._inputs import on_the_host
-from fastbp.estimators._rows import checked_weights
+from fastbp.estimators._scores import log_probabilities, share_all_right
 from fastbp.estimators._targets import checked_targets
-
-
-def _log_softmax(Z: Array) -> Array:
-    """Z - log(sum(exp(Z))) by rows, exact also where a probability is near 0 or 1."""
-    rows, largest = np.arange(len(Z)), Z.argmax(axis=1)
-    Z = Z - Z[rows, largest][:, None]
-    others = np.exp(Z)
-    others[rows, largest] = 0
-    shifted: Array = Z - np.log1p(others.sum(axis=1))[:, None]
-    return shifted
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -92,8 +79,12 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Evaluations at most, for ``solver="lbfgs"``.
     class_weight : dict, list of dict, "balanced" or None, default=None
         What a sample of each class weighs, in the training and in validation scores and losses: {class: weight}, for
-        several targets one dict each (their product counts); ``"balanced"``: n_samples / (n_classes * samples of the
-        class).
+        several targets or labels one dict each (their product counts); classes without a key weigh 1. ``"balanced"``:
+        the sum of the sample weights / (n_classes * that of the class), without sample weights n_samples / (n_classes *
+        samples of the class). With the sample weight s_i and the smoothed targets t_ic of a sample of the class y_i
+        the loss is sum_i s_i w_{y_i} sum_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}: that of a sample weight s_i w_{y_i},
+        as in scikit-learn. ``class_weight`` of :class:`fastbp.losses.Loss` weighs the terms instead, sum_i s_i sum_c
+        w_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}, as PyTorch does: the same without ``label_smoothing``.
     label_smoothing : float, default=0.0
         Share of each target, at least 0 and below 1, that is spread evenly over its classes (over 0 and 1 for labels
         that may occur together), in training and validation losses: probabilities become less extreme.
@@ -372,14 +363,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         ndarray of shape (n_samples, n_classes)
             A list of them for several targets of several classes.
         """
-        logits = self._outputs(X, raw=True)
-        binarizer = self._label_binarizer
-        if isinstance(binarizer, ClassCodes):
-            return [_log_softmax(logits[:, block]) for block in binarizer.blocks]
-        if self.out_activation_ == "softmax":
-            return _log_softmax(logits)
-        # of one output the probabilities of both classes: 1 - sigmoid(z) = sigmoid(-z)
-        return log_expit(np.hstack([-logits, logits]) if logits.shape[1] == 1 else logits)
+        return log_probabilities(self._outputs(X, raw=True), self._label_binarizer, self.out_activation_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose class, or all of whose labels and classes, are predicted.
@@ -398,16 +382,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         predicted = self.predict(X)
         if not isinstance(self._label_binarizer, ClassCodes):
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
-        y = checked_targets(self, y, "y")
-        check_consistent_length(y, predicted)
-        if sparse.issparse(y) or y.shape != predicted.shape:
-            raise ValueError(
-                f"y must be an array with a class for each of {predicted.shape[1]} targets, as the y of the training "
-                f"was, got one of shape {y.shape}"
-            )
-        weights = checked_weights(sample_weight, "sample_weight", y, np.float64)
-        right = (y == predicted).all(axis=1)
-        return float(np.average(right, weights=None if weights is None else usable_weights(weights, "sample_weight")))
+        return share_all_right(checked_targets(self, y, "y"), predicted, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
