@@ -33,7 +33,7 @@ def usable_weights(weights: Array, name: str) -> Array:
         weights = np.where(small, weights.dtype.type(0), weights)
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(weights.sum(dtype=np.float64))
-    if not limits.tiny <= abs(total) <= limits.max:
+    if not float(limits.tiny) <= abs(total) <= float(limits.max):
         what = "0" if total == 0 else f"{total:g}, which {weights.dtype} cannot divide by"
         raise ValueError(
             f"{name} must leave something to train on or to compare with, but sums to {what}: the loss is a mean over "
@@ -66,7 +66,7 @@ def check_terms(loss: Loss, y: Array, weights: Array | None, prefix: str) -> Non
         shares = (1 - loss.label_smoothing) * y + loss.label_smoothing / 2
         parts = (pairs[:, 0] * (1 - shares) + pairs[:, 1] * shares).sum(axis=1)
     total = float((parts if weights is None else parts * weights.astype(float)).sum())
-    if not np.finfo(np.float32).tiny <= total < np.inf:
+    if not float(np.finfo(np.float32).tiny) <= total < np.inf:
         raise ValueError(
             f"{prefix}sample_weight and the loss's class_weight must leave something to train on or to compare with, "
             f"but together they sum to {total:g} over the rows: give a weight above 0 to a class of a row that counts"

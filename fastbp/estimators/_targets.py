@@ -82,10 +82,8 @@ def real_targets(y: Any, name: str, dtype: Any) -> Array:
         raise ValueError(f"{name} must hold numbers, got an array of {y.dtype}")
     if y.dtype.kind == "f" and not np.isfinite(y).all():  # None among objects is NaN now
         assert_all_finite(y, input_name=name)
-    if (
-        y.dtype.itemsize > np.dtype(dtype).itemsize
-        and max(abs(float(y.min())), abs(float(y.max()))) > np.finfo(dtype).max
-    ):
+    largest = float(np.finfo(dtype).max)
+    if y.dtype.itemsize > np.dtype(dtype).itemsize and max(abs(float(y.min())), abs(float(y.max()))) > largest:
         raise ValueError(
             f"{name} holds values from {y.min():g} to {y.max():g}, too large for {np.dtype(dtype)}: scale the targets, "
             "or train in float64"
