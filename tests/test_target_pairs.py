@@ -279,11 +279,9 @@ def test_a_classifier_goes_on_with_targets_of_its_kind_alone(first, then, solver
     for way in ("fit",) if solver == "lbfgs" else ("fit", "partial_fit"):
         model.set_params(warm_start=way == "fit")
         call = getattr(model, way)
-        if first == then or (way, first, then) == (
-            "partial_fit",
-            "three classes",
-            "classes",
-        ):  # where one may be missing
+        fewer = (way, first, then) == ("partial_fit", "three classes", "classes")  # where one may be missing
+        as_classes = (first, then) in (("several", "labels2"), ("several3", "labels3"))  # 0 and 1 are classes as well
+        if first == then or fewer or as_classes:
             call(X, KINDS[then])
             continue
         with pytest.raises(ValueError):
@@ -324,6 +322,24 @@ def test_first_classes_of_several_targets():
     assert labels.out_activation_ == "logistic"
     with pytest.raises(ValueError, match=r"column 1 of y has classes \[2\] that are not among \[0 1\]"):
         MLPClassifier((4,)).partial_fit(X, np.column_stack([THREE, THREE]), classes=classes)
+
+
+@pytest.mark.parametrize("names", [(1, 2), (-1, 1), (0, 2), ("no", "yes"), (0, 1)])
+def test_two_classes_of_each_target_are_labels_only_as_0_and_1(names):
+    """scikit-learn takes all that is not 0 for 1 there, and fits another network than it was asked for."""
+    y = np.array(names)[LABELS2]
+    model = MLPClassifier((16,), max_iter=300, learning_rate_init=0.05, random_state=0).fit(X, y)
+    assert model.score(X, y) == 1
+    np.testing.assert_array_equal(model.predict(X), y)
+    assert model.out_activation_ == ("logistic" if names == (0, 1) else "softmax")
+    if names == (0, 2):
+        with pytest.raises(TypeError, match="y is sparse, which only labels of 0 and 1 may be"):
+            model.fit(X, sparse.csr_array(y))
+    if names != (0, 1):
+        labels = MLPClassifier((4,), max_iter=2, random_state=0).fit(X, LABELS2)
+        for call in (labels.partial_fit, lambda X, y: labels.fit(X, LABELS2, X_val=X, y_val=y)):
+            with pytest.raises(ValueError, match="but the y of the training has 2 labels"):
+                call(X, y)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -104,6 +104,9 @@ def target_kind(y: Any, name: str) -> str:
     except (TypeError, ValueError) as error:
         named = TypeError if isinstance(error, TypeError) else ValueError
         raise named(f"{name} is not usable: {error}") from None
+    values = y.data if sparse.issparse(y) else y
+    if kind == LABELS and not ((values == 0) | (values == 1)).all():  # which scikit-learn takes for 1
+        kind = MULTIOUTPUT
     if kind == "continuous-multioutput":
         raise ValueError(
             f"Multioutput target data is not supported with label binarization: {name} holds real numbers of several "
