@@ -90,7 +90,7 @@ class Loss:
         the samples' labels (each times its sample weight); with soft targets it is the mean over samples (the sum of
         sample weights). Both are ``torch.nn.CrossEntropyLoss``. For ``"sigmoid_cross_entropy"`` a pair (w_0, w_1),
         for targets of 0 and of 1, or one such pair for each output: -w_1 t ln p - w_0 (1 - t) ln(1 - p), and the mean
-        is over samples.
+        is over samples. That of :class:`fastbp.MLPClassifier` is something else, see the notes.
     delta : float, optional
         For ``"huber"``, above 0: 1 where it is None.
     level : float or sequence of float, optional
@@ -104,6 +104,14 @@ class Loss:
 
     Notes
     -----
+    ``class_weight`` has two meanings, for a sample i of the class y_i with the sample weight s_i and the smoothed
+    targets t_ic. Here it weighs terms, which is PyTorch's rule: for labels of a softmax
+    sum_i s_i sum_c w_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}. In ``MLPClassifier(class_weight=)`` it weighs samples,
+    which is scikit-learn's rule: sum_i s_i w_{y_i} sum_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}. For labels without
+    smoothing they are the same. Smoothed targets differ: their shares of other classes have the weights of those here,
+    and that of the sample's own class there. A pair for ``"sigmoid_cross_entropy"`` weighs terms too, and its
+    denominator is sum_i s_i, without the class weights.
+
     Losses that bring no activation go with every one of the output layer. Those that do go with it or with
     ``"identity"``, which stands for it then. Beside these ``"sigmoid_cross_entropy"`` takes ``"softmax"``, and
     ``"poisson"`` takes ``"relu"``, ``"softplus"``, ``"logistic"`` and ``"softmax"``, as functions of the output p: ln p

@@ -17,6 +17,7 @@ from fastbp._files import as_path
 from fastbp._fit import Data, train
 from fastbp._network import check_sparse
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
+from fastbp._weights import check_terms, usable_weights
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
 from fastbp.backends._targets import row_weights, too_few_rows
@@ -359,6 +360,8 @@ class Trainer:
         sample_weight = on_host(sample_weight, f"{prefix}sample_weight", backend=self.backend)
         y = self.loss.check_targets(y, f"{prefix}y", n_samples=X.shape[0], n_outputs=model.n_outputs, dtype=model.dtype)
         weights = sample_weights(sample_weight, f"{prefix}sample_weight", n_samples=X.shape[0], dtype=model.dtype)
+        weights = None if weights is None else usable_weights(weights, f"{prefix}sample_weight")
+        check_terms(self.loss, y, weights, prefix)
         return X, y, weights
 
     def _checked_validation(self, data: Any) -> Data:

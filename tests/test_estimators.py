@@ -256,7 +256,7 @@ def test_digits(dtype):
     assert model.score(test, y_test) >= 0.965
     assert model.predict_proba(test).dtype == dtype
     np.testing.assert_allclose(model.predict_proba(test).sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(model.predict_log_proba(test[:50]), np.log(model.predict_proba(test[:50])), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(test[:50])), model.predict_proba(test[:50]), rtol=1e-5)
 
 
 def test_breast_cancer_in_a_pipeline_with_string_labels():

@@ -123,7 +123,7 @@ def test_what_a_regressor_cannot_take_is_refused():
         ),
         (
             Loss("quantile", level=(0.1, 0.5, 0.9)),
-            "loss has 3 levels, but y has 2 columns: give one level for each, one f",
+            "loss has 3 levels, which are all for one target, but y has 2 columns: give one c",
         ),
     ):
         with pytest.raises(ValueError, match=message):

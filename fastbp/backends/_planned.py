@@ -119,7 +119,7 @@ class PlannedSession(Session):
         self._matrix = X
         self._predicting: tuple[Array, Callable[[list[Array]], Array]] | None = None
         self._X = as_rows(X, self._plan)
-        self._targets = as_targets(y, sample_weight, network.dtype, loss, of_loss, network.widths[-1])
+        self._targets = as_targets(y, sample_weight, network.dtype, loss, of_loss, X.shape[0], network.widths[-1])
         size = int(self._plan.header[layout.N_PARAMETERS])
         self._buffers = layout.Buffers(
             layout.aligned_zeros(size, network.dtype),
@@ -182,7 +182,7 @@ class PlannedSession(Session):
         network, codes = self._network, loss_codes(self._loss, self._network.activations[-1], y)
         rows = _Rows(self._kernels, network, X, self._n_threads, **codes)
         buffers = rows.buffers._replace(parameters=self._buffers.parameters)
-        targets = as_targets(y, sample_weight, X.dtype, self._loss, codes, network.widths[-1])
+        targets = as_targets(y, sample_weight, X.dtype, self._loss, codes, X.shape[0], network.widths[-1])
         losses = np.empty(X.shape[0])
         total = float(targets.weights.sum(dtype=float)) if targets.weights.size else X.shape[0]
         total = total or np.inf  # as in a step: what has no weight has no loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,31 @@ def loss_codes(loss: Loss, link: str, y: Array) -> dict[str, Any]:
     return {"loss": code, "loss_convention": convention, "soft_targets": int(soft), "n_blocks": len(loss.blocks)}
 
 
+def check_sizes(y: Array, sample_weight: Array | None, loss: Loss, n_rows: int, n_outputs: int) -> None:
+    """Raise a ValueError where compiled code, which takes sizes from X and the network, would read beyond an array."""
+    if y.dtype == np.intp and loss.name == "softmax_cross_entropy":
+        expected: tuple[int, ...] = (n_rows, len(loss.blocks)) if loss.blocks else (n_rows,)
+    else:
+        expected = (n_rows, n_outputs)
+    for name, array, shape in (("y", y, expected), ("sample_weight", sample_weight, (n_rows,))):
+        if array is not None and (array.size != math.prod(shape) or len(array) != n_rows):
+            raise ValueError(
+                f"{name} must have the shape {shape} for X of {n_rows} rows, a network of {n_outputs} outputs and the "
+                f"loss {loss.name!r}, got {array.shape}: give sessions what Loss.check_targets returns"
+            )
+
+
 def as_targets(
-    y: Array, sample_weight: Array | None, real: Any, loss: Loss, codes: dict[str, Any], n_outputs: int
+    y: Array, sample_weight: Array | None, real: Any, loss: Loss, codes: dict[str, Any], n_rows: int, n_outputs: int
 ) -> layout.Targets:
-    """Targets, weights and the loss's own numbers as kernels take them: flat, and empty where there are none."""
+    """Targets, weights and the loss's own numbers as kernels take them: flat, and empty where there are none.
+
+    Raises
+    ------
+    ValueError
+        For a y or sample weights of another shape than n_rows, n_outputs and the loss ask for.
+    """
+    check_sizes(y, sample_weight, loss, n_rows, n_outputs)
     labels, values = np.zeros(0, np.intp), np.zeros(0, real)
     if y.dtype == np.intp:
         labels = y.reshape(-1)

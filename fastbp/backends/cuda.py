@@ -108,7 +108,7 @@ class CudaSession(Session):
             memory.zeros(sizes.parameters, real), memory.zeros(sizes.moments, real), memory.zeros(sizes.work, real),
             memory.zeros(sizes.rows, np.float64),
         )  # fmt: skip
-        targets = as_targets(y, sample_weight, real, loss, self._codes, network.widths[-1])
+        targets = as_targets(y, sample_weight, real, loss, self._codes, X.shape[0], network.widths[-1])
         self._weights = np.asarray(targets.weights, np.float64)
         self._targets = memory.tuple_to_device(targets)
         # of each row also its number, and at most a batch's own numbers
@@ -218,7 +218,7 @@ class CudaSession(Session):
     def evaluation(self, X: Matrix, y: Array, sample_weight: Array | None = None) -> Callable[[], float]:
         codes = loss_codes(self._loss, self._network.activations[-1], y)
         real = self._network.dtype
-        targets = as_targets(y, sample_weight, real, self._loss, codes, self._network.widths[-1])
+        targets = as_targets(y, sample_weight, real, self._loss, codes, X.shape[0], self._network.widths[-1])
         rows = _Rows(self._network, X, "evaluate", self._precision, targets, **codes)
         total = float(targets.weights.sum(dtype=float)) if targets.weights.size else X.shape[0]
         total = total or np.inf  # as in a step: what has no weight has no loss

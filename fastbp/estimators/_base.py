@@ -11,28 +11,31 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import assert_all_finite, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from fastbp._busy import Use, training
 from fastbp._fit import Data, train
 from fastbp._network import network_of
 from fastbp._validation import Array, as_rows
+from fastbp._weights import usable_weights
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._alone import CALLBACK_STATE, alone
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._device import prediction_backend, training_backend
+from fastbp.estimators._fitted import replace_fitted
 from fastbp.estimators._inputs import checked_rows, on_the_host
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._layers import (
     check_goes_on,
     check_row_weights,
     check_solver,
-    check_structure,
     described,
+    description,
     drawn,
+    fitted,
     fitted_arrays,
     fitted_parameters,
     prediction_network,
@@ -40,8 +43,9 @@ from fastbp.estimators._layers import (
 from fastbp.estimators._lbfgs import minimize_lbfgs
 from fastbp.estimators._outcome import check_outcome
 from fastbp.estimators._parameters import CONSTRAINTS, STOCHASTIC_SOLVERS, layer_sizes, optimizer_of
+from fastbp.estimators._predicted import in_dtype, is_plain_matrix
 from fastbp.estimators._progress import Progress, check_schedule, go_on
-from fastbp.estimators._rows import Rows
+from fastbp.estimators._rows import Rows, checked_weights
 from fastbp.estimators._validation import Score, scored_by, scored_by_outputs, split
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.layers import Dense
@@ -49,8 +53,6 @@ from fastbp.losses import Loss
 from fastbp.model import Sequential
 from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
-
-PLAIN_SIZE = 2**14  # elements whose test for NaN and infinity takes no time worth to speak of
 
 
 class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
@@ -69,8 +71,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         """X, y encoded, (n_samples, n_targets), and attributes to set."""
 
     @abstractmethod
-    def _encode(self, y: Any, state: dict[str, Any]) -> Array:
-        """Targets of validation rows, encoded as those of the training."""
+    def _encode(self, y: Any, name: str, state: dict[str, Any], dtype: Any) -> Array:
+        """Targets of other rows, checked and encoded as those of the training; errors call them by their name."""
 
     @abstractmethod
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
@@ -116,8 +118,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             sizes = layer_sizes(self.hidden_layer_sizes)
             check_solver(self, len(sizes))
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
-            weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=X.dtype)
-            rows = Rows(X, y, self._weights(weights, y, state, X.dtype))
+            rows = Rows(X, y, self._row_weights(sample_weight, "sample_weight", y, state, X.dtype))
             held_out, scoring_rows = self._held_out(validation, state, X.dtype)
             backend = training_backend(
                 self, X, *(() if held_out is None else (held_out.X,)), says=first_pass or not incremental
@@ -145,7 +146,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                         trainer, rows, held_out, scoring_rows, state, first_pass, incremental, listeners
                     )
             check_outcome(self, model, state, rows, held_out, partial=incremental)
-            self.__dict__.update(self._attributes(model, state))
+            replace_fitted(self, self._attributes(model, state))
             context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
             return self
 
@@ -188,14 +189,22 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError("X_val needs its targets: y_val is None")
         y, sample_weight = on_the_host(self, y_val=y, sample_weight_val=sample_weight)
         checked = checked_rows(self, X, "X_val", dtype=dtype)
-        encoded = self._encode(y, state)
+        encoded = self._encode(y, "y_val", state, dtype)
         if len(encoded) != checked.shape[0]:
             raise ValueError(
                 f"y_val must have a target for each of the {checked.shape[0]} rows of X_val, got {len(encoded)}"
             )
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, encoded, dtype=dtype)
-        weights = self._weights(weights, encoded, state, dtype)
+        weights = self._row_weights(sample_weight, "sample_weight_val", encoded, state, dtype)
         return Rows(checked, encoded, weights), (X, y)
+
+    def _row_weights(self, given: Any, name: str, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
+        """What rows with encoded targets y count for: their sample weights, times those of their classes."""
+        weights = self._weights(checked_weights(given, name, y, dtype), y, state, dtype)
+        return None if weights is None else usable_weights(weights, self._weights_name(name, given is not None))
+
+    def _weights_name(self, name: str, given: bool) -> str:
+        by_class = ["class_weight"] if getattr(self, "class_weight", None) is not None else []
+        return " times ".join([name] * (given or not by_class) + by_class)
 
     def _trainer(
         self, rows: Rows, sizes: list[int], state: dict[str, Any], rng: Any, first_pass: bool, incremental: bool,
@@ -207,10 +216,11 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         layers = described(self, sizes, Dense(n_outputs, self._link(out_activation, state)))
         if first_pass:
             parameters = drawn(self, network_of(layers, widths[0], dtype)[0], rng)
-            state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
         else:
-            check_goes_on(self, widths)
+            check_goes_on(self, widths, out_activation, state.get("_n_targets"))
             parameters = [array.astype(dtype) for array in fitted_parameters(self)]
+        state |= {"n_layers_": len(widths), "out_activation_": out_activation, "_description": description(self)}
+        state["t_"] = 0 if first_pass else getattr(self, "t_", 0)
         state["n_outputs_"] = n_outputs
         optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
         trainer = Trainer(
@@ -264,6 +274,9 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 # multilabel and multioutput targets are not stratified
                 stratify = is_classifier(self) and rows.y.shape[1] == 1
                 rows, held_out = split(rows, self.validation_fraction, trainer._rng, stratify)
+                for part, which in ((rows, "trained on"), (held_out, "held out by early_stopping=True")):
+                    if part.weights is not None:
+                        usable_weights(part.weights, f"{self._weights_name('sample_weight', True)} of the rows {which}")
             score = self._score(model, held_out, scoring_rows, state)
         n_samples = rows.X.shape[0]
         batch_size = min(200, n_samples) if self.batch_size == "auto" else self.batch_size
@@ -307,8 +320,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     # -----------------------------------------------------------------------------------------------------------------
     # Prediction
 
-    def _outputs(self, X: Any) -> Array:
-        """Outputs of the fitted network, (n_samples, n_outputs)."""
+    def _outputs(self, X: Any, raw: bool = False) -> Array:
+        """Outputs of the fitted network, (n_samples, n_outputs); before the output activation where ``raw``."""
         check_is_fitted(self, "coefs_")
         parameters = fitted_parameters(self)
         dtypes = {getattr(array, "dtype", None) for array in parameters}
@@ -317,19 +330,21 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 "coefs_ and intercepts_ must be arrays of float32 or float64, all of one dtype, got "
                 f"{', '.join(map(str, dtypes))}"
             )
-        plain = self._is_plain(X, parameters[0])
+        plain = is_plain_matrix(self, X, parameters[0])
         X = as_rows(X) if plain else checked_rows(self, X, dtype=parameters[0].dtype, converts=False)
-        X, dtype = self._in_dtype(X, parameters[0].dtype)
+        there = fitted(self)
+        X, dtype = in_dtype(X, parameters[0].dtype, there.dtype is not None)
         parameters = [array.astype(dtype, copy=False) for array in parameters]
-        check_structure(self)
-        network = prediction_network(self, self._widths, self._link(self.out_activation_, self.__dict__), dtype)
+        network = prediction_network(there, self._widths, self._link(self.out_activation_, self.__dict__), dtype)
         if [array.shape for array in parameters] != network.shapes or X.shape[1] != network.widths[0]:
             raise ValueError(
                 f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
                 f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
             )
         backend, precision = prediction_backend(self, network, X)
-        return get_backend(backend).predict(network, parameters, X, n_threads=self._n_threads, precision=precision)
+        return get_backend(backend).predict(
+            network, parameters, X, raw=raw, n_threads=self._n_threads, precision=precision
+        )
 
     @property
     def _widths(self) -> tuple[int, ...]:
@@ -339,32 +354,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     def _fitted_model(self) -> Sequential:
         """The fitted network with all its layers, on the estimator's own arrays."""
         check_is_fitted(self, "coefs_")
-        check_structure(self)
         output = Dense(len(self.intercepts_[-1]), self._link(self.out_activation_, self.__dict__))
-        return Sequential._with_weights(described(self, self._widths[1:-1], output), fitted_parameters(self))
-
-    def _is_plain(self, X: Any, W: Array) -> bool:
-        """Whether X is a small array without a need of validation, which takes 150 us: longer than a row does."""
-        return (
-            type(X) is np.ndarray
-            and X.dtype == W.dtype
-            and X.ndim == 2
-            and 0 < X.size <= PLAIN_SIZE
-            and X.shape[1] == len(W)
-            and not hasattr(self, "feature_names_in_")
-            and bool(np.isfinite(X).all())
-        )
-
-    def _in_dtype(self, X: Any, fitted: np.dtype[Any]) -> tuple[Any, np.dtype[Any]]:
-        """X in the type of its outputs: that of X and the weights together, as in scikit-learn, or ``dtype``."""
-        narrow = X.dtype.kind == "f" and X.dtype.itemsize <= 4
-        dtype = np.promote_types(np.float32 if narrow else np.float64, fitted) if self.dtype is None else fitted
-        if X.dtype == dtype:
-            return X, dtype
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite then, and refused as such
-            X = X.astype(dtype)
-            assert_all_finite(X, input_name="X")
-        return X, dtype
+        return Sequential._with_weights(described(fitted(self), self._widths[1:-1], output), fitted_parameters(self))
 
     def _training_dtype(self, goes_on: bool) -> Any:
         """What ``validate_data`` makes of X: where a training goes on, the type of the weights."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from fastbp._validation import Array
-
-MULTIOUTPUT = "multiclass-multioutput"
+from fastbp.estimators._targets import MULTIOUTPUT, listed
 
 
 class ClassCodes:
@@ -42,22 +42,36 @@ class ClassCodes:
         ends = np.cumsum(self.sizes)
         return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
-    def transform(self, y: Array) -> Array:
+    def transform(self, y: Any, name: str = "y") -> Array:
         """Codes (n_samples, n_targets).
 
         Raises
         ------
         ValueError
             For another number of targets, or a class that is not there.
+        TypeError
+            For a sparse matrix.
         """
+        if sparse.issparse(y):
+            raise TypeError(f"{name} is sparse, which only labels of 0 and 1 may be: give {name}.toarray()")
         if y.ndim != 2 or y.shape[1] != len(self.classes_):
-            raise ValueError(f"y must have a column for each of {len(self.classes_)} targets, got the shape {y.shape}")
+            raise ValueError(
+                f"{name} must have a column for each of {len(self.classes_)} targets, got the shape {y.shape}"
+            )
         codes = np.empty(y.shape, np.intp)
-        for k, names in enumerate(self.classes_):
-            codes[:, k] = np.minimum(np.searchsorted(names, y[:, k]), len(names) - 1)
-            unknown = np.unique(y[names[codes[:, k]] != y[:, k], k])
-            if unknown.size:
-                raise ValueError(f"column {k} of y has classes {unknown} that are not among {names}")
+        for k, classes in enumerate(self.classes_):
+            places = {one: code for code, one in enumerate(classes.tolist())}
+            try:
+                values, rows = np.unique(y[:, k], return_inverse=True)
+            except TypeError as error:  # strings beside numbers
+                raise ValueError(f"column {k} of {name} is not usable: {error}") from None
+            of_values = [places.get(one, -1) for one in values.tolist()]
+            if -1 in of_values:
+                unknown = values[np.array(of_values) < 0]
+                raise ValueError(
+                    f"column {k} of {name} has classes {listed(unknown)} that are not among {listed(classes)}"
+                )
+            codes[:, k] = np.array(of_values, np.intp)[rows]
         return codes
 
     def inverse_transform(self, codes: Array) -> Array:

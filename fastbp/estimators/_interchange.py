@@ -10,8 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import Array
 from fastbp.estimators._codes import ClassCodes
-from fastbp.estimators._layers import check_structure
-from fastbp.estimators._parameters import THEIR_ACTIVATIONS
+from fastbp.estimators._layers import check_goes_on, description, fitted
+from fastbp.estimators._parameters import THEIR_ACTIVATIONS, layer_sizes
+from fastbp.history import History
 from fastbp.schedules import is_scheduled
 
 # What scikit-learn's estimators have after fit, as far as it is data
@@ -51,13 +52,19 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     if isinstance(getattr(estimator, "_label_binarizer", None), ClassCodes):
         raise ValueError("scikit-learn's MLPClassifier has no place for several targets of several classes")
     parameters = {name: getattr(estimator, name) for name in kind._get_param_names()}
+    there, sizes = fitted(estimator), [len(b) for b in estimator.intercepts_[:-1]]
+    parameters["activation"] = there.activation
+    if layer_sizes(parameters["hidden_layer_sizes"]) != sizes:
+        parameters["hidden_layer_sizes"] = tuple(sizes)
+    if "loss" in parameters:
+        parameters["loss"] = there.loss
     names = {parameters["activation"]} if isinstance(parameters["activation"], str) else set(parameters["activation"])
     if len(names) > 1:
         raise ValueError(
-            f"scikit-learn has one activation for all hidden layers, but this network has {estimator.activation}"
+            f"scikit-learn has one activation for all hidden layers, but this network has {there.activation}"
         )
     if "loss" in parameters and parameters["loss"] not in THEIR_LOSSES:
-        raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {estimator.loss!r}")
+        raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {there.loss!r}")
     for name, attribute in (("normalization", "normalization_"), ("skip connections", "projections_")):
         if getattr(estimator, attribute, ()):
             raise ValueError(f"scikit-learn's networks have no place for {name}: they are dense layers in a chain")
@@ -111,11 +118,19 @@ def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters:
     if not isinstance(theirs, expected):
         raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{expected.__name__}, got {theirs!r}")
     check_is_fitted(theirs, "coefs_")
-    ours = kind(**{name: getattr(theirs, name) for name in expected._get_param_names()}).set_params(**parameters)
+    ours = kind(**{name: getattr(theirs, name) for name in expected._get_param_names()})
     _transfer(theirs, ours)
+    ours._description = description(ours)
+    ours.set_params(**parameters)
     ours.coefs_ = [np.ascontiguousarray(W) for W in ours.coefs_]
     ours.normalization_, ours.projections_, ours.stopped_early_ = [], [], False
-    check_structure(ours)
+    ours.validation_loss_curve_, ours.history_ = None, _history(ours)
+    out_activation = ours.out_activation_
+    if "loss" in expected._get_param_names():
+        ours._n_targets = ours.n_outputs_
+        out_activation = ours._described_loss.link or "identity"
+    widths = (len(ours.coefs_[0]), *layer_sizes(ours.hidden_layer_sizes), len(ours.intercepts_[-1]))
+    check_goes_on(ours, widths, out_activation)
     optimizer = getattr(theirs, "_optimizer", None)
     if isinstance(optimizer, AdamOptimizer) and ours.solver == "adam":
         # its attribute learning_rate holds the corrections of the last step too
@@ -123,6 +138,20 @@ def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters:
     elif isinstance(optimizer, SGDOptimizer) and ours.solver == "sgd":
         ours._optimizer_state = ("sgd", _our_state(optimizer), float(optimizer.learning_rate))
     return ours
+
+
+def _history(ours: Any) -> History:
+    """What scikit-learn's fit has kept of each epoch, in the columns of ours; NaN for what it does not measure."""
+    unknown = float("nan")
+    losses, scores = (getattr(ours, name, None) or [] for name in ("loss_curve_", "validation_scores_"))
+    validated, stochastic = bool(ours.early_stopping), ours.solver != "lbfgs"
+    names = ["loss", *["val_loss", "val_score"] * validated, *["learning_rate"] * stochastic, "epoch_seconds"]
+    history = History(names)
+    for k, loss in enumerate(losses):
+        score = scores[k] if k < len(scores) else unknown
+        history.append(dict.fromkeys(names, unknown) | {"loss": loss, "val_score": score})
+    history.message = "taken over from scikit-learn"
+    return history
 
 
 def _our_state(optimizer: Any) -> dict[str, Any]:
@@ -189,7 +218,13 @@ class Interchange:
         TypeError
             For another kind of estimator.
         ValueError
-            For parameters that stand for another network, with a normalisation or skip connections.
+            For parameters that stand for another network: with a normalisation or skip connections, other layers or
+            activations, a loss with another output activation, or another dtype.
         sklearn.exceptions.NotFittedError
+
+        Notes
+        -----
+        ``history_`` has ``loss``, and with early stopping ``val_score``, of each epoch of scikit-learn's; the other
+        columns of ours are NaN there. ``validation_loss_curve_`` is None.
         """
         return _from_sklearn(cls, cls._sklearn_class, estimator, parameters)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastbp._network import network_of
-from fastbp._validation import Array, real_number
+from fastbp._validation import Array, real_number, shown
 from fastbp.backends import Network
 from fastbp.backends._targets import too_few_rows
 from fastbp.estimators._parameters import layer_activations
@@ -20,6 +20,39 @@ from fastbp.model import Sequential
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
 OF_A_NORM = ("gamma", "beta", "mean", "variance")  # in the order of a model's weights
+
+
+class Description(NamedTuple):
+    """The parameters that say what fitted arrays mean.
+
+    Predictions go by those of the fit, whatever the estimator's parameters are now.
+    """
+
+    activation: str | tuple[str, ...]
+    normalization: str | None
+    residual: bool
+    dtype: Any
+    dropout: Any  # of the fit: a training that goes on may have another
+    loss: Any  # of a regressor
+
+
+def description(estimator: Any) -> Description:
+    """What the estimator's present parameters stand for."""
+    activation, dropout = estimator.activation, estimator.dropout
+    return Description(
+        activation if isinstance(activation, str) else tuple(activation),
+        estimator.normalization,
+        bool(estimator.residual),
+        estimator.dtype,
+        tuple(dropout) if hasattr(dropout, "__len__") else dropout,
+        getattr(estimator, "loss", None),
+    )
+
+
+def fitted(estimator: Any) -> Description:
+    """What the fitted network is; by the present parameters where the arrays were not fitted, but set by hand."""
+    there: Description | None = getattr(estimator, "_description", None)
+    return description(estimator) if there is None else there
 
 
 def dropout_rates(dropout: Any, n_layers: int) -> list[float]:
@@ -146,36 +179,57 @@ def fitted_parameters(estimator: Any) -> list[Array]:
     return arrays
 
 
-def check_structure(estimator: Any) -> None:
-    """Raise a ValueError where the fitted network is not one that the present parameters describe."""
-    norms, projections = getattr(estimator, "normalization_", ()), getattr(estimator, "projections_", ())
-    there = None if not norms else "batch" if "mean" in norms[0] else "layer"
-    several = len(estimator.coefs_) > 2  # hidden layers: only then there is something to skip
-    for name, given, fitted in (
-        ("normalization", estimator.normalization if len(estimator.coefs_) > 1 else None, there),
-        ("residual", bool(estimator.residual) and several, bool(projections)),
-    ):
-        if given != fitted:
-            raise ValueError(
-                f"{name} is {given!r}, but the network was fitted with {name}={fitted!r}: set it back, or fit anew "
-                "without warm_start"
-            )
+def check_goes_on(estimator: Any, widths: Sequence[int], out_activation: str, n_targets: int | None = None) -> None:
+    """Raise a ValueError where parameters and targets stand for another network than the fitted one.
 
-
-def check_goes_on(estimator: Any, widths: Sequence[int]) -> None:
-    """Raise a ValueError where a training of a network of these widths cannot go on from what was fitted."""
-    n_outputs, fitted = len(estimator.intercepts_[-1]), [array.shape for array in estimator.coefs_]
-    if n_outputs != widths[-1]:
+    Parameters
+    ----------
+    estimator : BaseMLP
+        Fitted.
+    widths : sequence of int
+        Of X, of the hidden layers and of the outputs.
+    out_activation : str
+        As scikit-learn calls it.
+    n_targets : int, optional
+        Columns of a regressor's y.
+    """
+    n_outputs, shapes = len(estimator.intercepts_[-1]), [array.shape for array in estimator.coefs_]
+    fitted_targets = getattr(estimator, "_n_targets", n_outputs)
+    if n_targets is not None and n_targets == fitted_targets and n_outputs != widths[-1]:
         raise ValueError(
-            f"y has {widths[-1]} outputs, but the fitted network has {n_outputs}: fit without warm_start, or give "
-            "targets of the same kind as before"
+            f"loss is {shown(estimator.loss)}, which needs {widths[-1]} outputs for this y, but the fitted network has "
+            f"{n_outputs}: set loss back, or fit anew with warm_start=False"
         )
-    if [shape[0] for shape in fitted] != list(widths[:-1]):
+    if n_outputs != widths[-1] or n_targets not in (None, fitted_targets):
         raise ValueError(
-            f"hidden_layer_sizes is {estimator.hidden_layer_sizes}, but the fitted network has the layers {fitted}: "
-            "fit without warm_start, or leave the sizes as they were"
+            f"y has {widths[-1] if n_targets is None else n_targets} outputs, but the fitted network has "
+            f"{n_outputs if n_targets is None else fitted_targets}: fit without warm_start, or give targets of the "
+            "same kind as before"
         )
-    check_structure(estimator)
+    if [shape[0] for shape in shapes] != list(widths[:-1]):
+        raise ValueError(
+            f"hidden_layer_sizes is {shown(estimator.hidden_layer_sizes)}, but the fitted network has the layers "
+            f"{shown(shapes)}: fit without warm_start, or leave the sizes as they were"
+        )
+    now, before, dtype, n_hidden = description(estimator), fitted(estimator), estimator.coefs_[0].dtype, len(shapes) - 1
+    of_weights = dtype.name if now.dtype is None else np.dtype(now.dtype).name  # without one, X is taken as the weights
+    different = [
+        ("activation", now.activation, before.activation)
+        if layer_activations(now.activation, n_hidden) != layer_activations(before.activation, n_hidden)
+        else None,
+        ("normalization", now.normalization, before.normalization)
+        if n_hidden and now.normalization != before.normalization
+        else None,
+        ("residual", now.residual, before.residual) if n_hidden > 1 and now.residual != before.residual else None,
+        ("dtype", now.dtype, dtype.name) if of_weights != dtype.name else None,
+        ("loss", now.loss, before.loss) if out_activation != estimator.out_activation_ else None,
+    ]
+    for name, given, there in filter(None, different):
+        why = f", whose output activation is {out_activation!r}" if name == "loss" else ""
+        raise ValueError(
+            f"{name} is {shown(given)}{why}, but the network was fitted with {name}={shown(there)}: set it back, or "
+            "fit anew with warm_start=False"
+        )
 
 
 def check_row_weights(network: Network, weights: Array | None) -> None:

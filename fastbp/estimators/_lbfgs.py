@@ -26,9 +26,7 @@ class _Objective:
         n_samples = X.shape[0]
         self.session = trainer._open(*data, batch_size=n_samples)
         self._rows = np.arange(n_samples)
-        total = float(n_samples if weights is None else weights.sum())
-        if total == 0:
-            raise ValueError("sample_weight must not sum to 0: the loss is a weighted mean")
+        total = float(n_samples if weights is None else weights.sum(dtype=np.float64))
         self._penalty = alpha / total
         arrays = trainer.model._weights
         self._shapes, self._dtype = [array.shape for array in arrays], arrays[0].dtype

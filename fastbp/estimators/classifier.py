@@ -12,12 +12,13 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import type_of_target
 
 from fastbp._validation import Array
 from fastbp.estimators._class_targets import ClassTargets
-from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
+from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._inputs import on_the_host
+from fastbp.estimators._scores import log_probabilities, share_all_right
+from fastbp.estimators._targets import checked_targets
 
 
 class MLPClassifier(ClassifierMixin, ClassTargets):
@@ -78,8 +79,12 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Evaluations at most, for ``solver="lbfgs"``.
     class_weight : dict, list of dict, "balanced" or None, default=None
         What a sample of each class weighs, in the training and in validation scores and losses: {class: weight}, for
-        several targets one dict each (their product counts); ``"balanced"``: n_samples / (n_classes * samples of the
-        class).
+        several targets or labels one dict each (their product counts); classes without a key weigh 1. ``"balanced"``:
+        the sum of the sample weights / (n_classes * that of the class), without sample weights n_samples / (n_classes *
+        samples of the class). With the sample weight s_i and the smoothed targets t_ic of a sample of the class y_i
+        the loss is sum_i s_i w_{y_i} sum_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}: that of a sample weight s_i w_{y_i},
+        as in scikit-learn. ``class_weight`` of :class:`fastbp.losses.Loss` weighs the terms instead, sum_i s_i sum_c
+        w_c (-t_ic ln p_ic) / sum_i s_i w_{y_i}, as PyTorch does: the same without ``label_smoothing``.
     label_smoothing : float, default=0.0
         Share of each target, at least 0 and below 1, that is spread evenly over its classes (over 0 and 1 for labels
         that may occur together), in training and validation losses: probabilities become less extreme.
@@ -347,7 +352,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`.
+        """Logarithm of :meth:`predict_proba`, also where that is too small for a float.
+
+        Computed from the outputs before the softmax or the sigmoid.
 
         Parameters
         ----------
@@ -356,12 +363,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
+            A list of them for several targets of several classes.
         """
-        probabilities: Any = self.predict_proba(X)
-        with np.errstate(divide="ignore"):  # a probability may be 0
-            if isinstance(probabilities, list):
-                return [np.log(part) for part in probabilities]
-            return np.log(probabilities, out=probabilities)
+        return log_probabilities(self._outputs(X, raw=True), self._label_binarizer, self.out_activation_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose class, or all of whose labels and classes, are predicted.
@@ -377,9 +381,10 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         float
         """
         y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
-        if isinstance(y, np.ndarray) and type_of_target(y) == MULTIOUTPUT:
-            return float(np.average((y == self.predict(X)).all(axis=1), weights=sample_weight))
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        predicted = self.predict(X)
+        if not isinstance(self._label_binarizer, ClassCodes):
+            return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        return share_all_right(checked_targets(self, y, "y"), predicted, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

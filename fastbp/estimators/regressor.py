@@ -6,16 +6,20 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import sparse
 from sklearn import neural_network
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils import check_array, column_or_1d
+from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp._validation import Array
 from fastbp.estimators._base import BaseMLP
 from fastbp.estimators._inputs import checked_rows_and_targets, on_the_host
+from fastbp.estimators._layers import fitted
 from fastbp.estimators._rows import Rows
+from fastbp.estimators._scores import explained_pinball
+from fastbp.estimators._targets import checked_targets, real_targets
 from fastbp.estimators._validation import determination
 from fastbp.losses import CROSS_ENTROPIES, Loss
 
@@ -28,6 +32,19 @@ LOSSES = {
     "quantile": Loss("quantile"),
     "log_cosh": Loss("log_cosh"),
 }
+
+
+def loss_of(loss: str | Loss) -> Loss:
+    """What the parameter ``loss`` stands for."""
+    described = LOSSES[loss] if isinstance(loss, str) else loss
+    if described.name in CROSS_ENTROPIES:
+        raise ValueError(f"loss must be one for real targets, got {described.name!r}, which is for MLPClassifier")
+    return described
+
+
+def several_levels(loss: Loss) -> tuple[float, ...]:
+    """The levels of a quantile loss that has several, otherwise none."""
+    return loss.level if isinstance(loss.level, tuple) and len(loss.level) > 1 else ()
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -43,13 +60,13 @@ default="squared_error"
         ``"squared_error"`` is reported as the mean over outputs, while its gradient is that of the sum, as in
         scikit-learn. ``"poisson"`` is for counts and rates, at least 0: predictions are exp(z). The others are those
         of :class:`fastbp.losses.Loss`, Huber's with a delta of 1 and the quantile 0.5; a ``Loss`` has its own numbers,
-        ``Loss("quantile", level=0.9)``. With several levels and a single target, predictions are (n_samples,
-        n_levels).
+        ``Loss("quantile", level=0.9)``. Several levels are those of a single target: predictions are (n_samples,
+        n_levels), and a y of several columns is refused.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
 beta_1, beta_2, epsilon, n_iter_no_change, max_fun, scoring, n_jobs, dtype, callbacks, \
 clip_norm, dropout, normalization, residual, device, precision
-        As in :class:`MLPClassifier`; early stopping goes by R^2 where ``scoring`` is None.
+        As in :class:`MLPClassifier`; early stopping goes by what :meth:`score` gives where ``scoring`` is None.
 
     Attributes
     ----------
@@ -222,10 +239,15 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination R^2 of the predictions, over several outputs the mean.
 
+        Of a fit with several quantile levels it is D^2, the same share of the pinball loss: 1 - the loss of the
+        predictions / that of the quantile of y, a constant. It is the mean over the levels of
+        ``sklearn.metrics.d2_pinball_score``. Of one level it is R^2, as in ``sklearn.linear_model.QuantileRegressor``.
+
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            One column, where the fit had several quantile levels.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -233,49 +255,59 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         float
         """
         y, sample_weight = on_the_host(self, y=y, sample_weight=sample_weight)
-        return float(super().score(X, y, sample_weight))
+        predicted = self.predict(X)
+        y = y.toarray() if sparse.issparse(y) else y
+        levels = several_levels(loss_of(fitted(self).loss))
+        if not levels:
+            return float(r2_score(y, predicted, sample_weight=sample_weight))
+        scores = [
+            d2_pinball_score(y, predicted[:, k], sample_weight=sample_weight, alpha=level)
+            for k, level in enumerate(levels)
+        ]
+        return float(np.mean(scores))
 
     # -----------------------------------------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array, dict[str, Any]]:
         dtype = self._training_dtype(goes_on=not reset)
         X, y = checked_rows_and_targets(self, X, y, dtype=dtype, reset=reset, y_numeric=True)
-        if y.dtype.kind not in "fiub":
-            raise ValueError(f"y must hold numbers, got an array of {y.dtype}")
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, self._columns(y, "y"), {}
+        y = real_targets(y, "y", X.dtype)
+        state = {"_n_targets": 1 if y.ndim == 1 else y.shape[1]}
+        return X, self._columns(y, "y"), state
 
     @property
     def _described_loss(self) -> Loss:
-        loss = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        if loss.name in CROSS_ENTROPIES:
-            raise ValueError(f"loss must be one for real targets, got {loss.name!r}, which is for MLPClassifier")
-        return loss
+        return loss_of(self.loss)
 
     def _columns(self, y: Array, name: str) -> Array:
         """Targets as a matrix: a column for each output."""
         y, loss = y.reshape(len(y), -1), self._described_loss
         if loss.name == "poisson" and y.min() < 0:
             raise ValueError(f"loss='poisson' needs targets of at least 0, got a smallest {name} of {y.min()}")
-        if not isinstance(loss.level, tuple) or len(loss.level) == y.shape[1]:
+        if not (levels := several_levels(loss)):
             return y
         if y.shape[1] > 1:
             raise ValueError(
-                f"loss has {len(loss.level)} levels, but {name} has {y.shape[1]} columns: give one level for each, one "
-                "for all, or a single column"
+                f"loss has {len(levels)} levels, which are all for one target, but {name} has {y.shape[1]} columns: "
+                "give one column, or one level for all columns"
             )
-        return np.repeat(y, len(loss.level), axis=1)
+        return np.repeat(y, len(levels), axis=1)
 
-    def _encode(self, y: Any, state: dict[str, Any]) -> Array:
-        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
-        return self._columns(y, "y_val")
+    def _encode(self, y: Any, name: str, state: dict[str, Any], dtype: Any) -> Array:
+        y = real_targets(checked_targets(self, y, name), name, dtype)
+        n_targets, given = state.get("_n_targets"), 1 if y.ndim == 1 else y.shape[1]
+        if n_targets not in (None, given):
+            raise ValueError(
+                f"{name} must have as many columns as the y of the training, which has {n_targets}, got an array of "
+                f"shape {y.shape}"
+            )
+        return self._columns(y, name)
 
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
-        return y.ravel() if y.shape[1] == 1 else y
+        return y[:, 0] if state["_n_targets"] == 1 else y
 
     def _predictions(self, outputs: Array, state: dict[str, Any]) -> Array:
-        return self._decode(outputs, state)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _weights(self, sample_weight: Array | None, y: Array, state: dict[str, Any], dtype: Any) -> Array | None:
         return sample_weight
@@ -288,4 +320,6 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         return np.ascontiguousarray(y, dtype)
 
     def _outputs_score(self, held_out: Rows, state: dict[str, Any]) -> Callable[[Array], float]:
+        if levels := several_levels(self._described_loss):
+            return explained_pinball(held_out.y[:, 0], held_out.weights, levels)
         return determination(held_out.y, held_out.weights)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import shown
+from fastbp.estimators._layers import fitted
 from fastbp.layers import Dense
 from fastbp.losses import Loss
 from fastbp.model import Sequential
@@ -66,7 +68,9 @@ def problem_of(estimator: Any, y: Any) -> tuple[Sequential, Loss, Any]:
             "estimator must be a fitted fastbp.MLPClassifier or fastbp.MLPRegressor, which has a loss, got "
             f"{shown(estimator)}: take scikit-learn's over by from_sklearn"
         )
-    state = estimator.__dict__
-    encoded = estimator._encode(y, state)
-    _, _, loss = estimator._output(encoded, state)
+    state, seen = estimator.__dict__, copy.copy(estimator)
+    if hasattr(estimator, "loss"):  # that of the fit, as the network is
+        seen.loss = fitted(estimator).loss
+    encoded = seen._encode(y, "y", state, model.dtype)
+    _, _, loss = seen._output(encoded, state)
     return model, loss, estimator._targets(encoded, loss, model.dtype)
