@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
@@ -163,17 +164,13 @@ class Sequential:
         """
         shapes, names = self._described.shapes, self._described.names
         listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
-        try:
-            given = list(weights)
-        except TypeError:
-            raise TypeError(
-                f"weights must be a sequence of {len(shapes)} arrays ({listed}), got {shown(weights)}"
-            ) from None
+        given = limited(weights, f"weights must be a sequence of {len(shapes)} arrays ({listed})", most=len(shapes) + 1)
         if len(given) != len(shapes):
             raise ValueError(f"weights must be {len(shapes)} arrays ({listed}), got {len(given)}")
         new = []
         for k, (value, shape) in enumerate(zip(given, shapes, strict=True)):
             name = f"weights[{k}] ({names[k]})"
+            value = readable(value, name, NUMBERS)
             try:
                 check_real(np.asarray(value))
                 with np.errstate(over="ignore"):

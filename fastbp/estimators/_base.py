@@ -22,7 +22,7 @@ from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
 from fastbp.estimators._device import prediction_backend, training_backend
-from fastbp.estimators._inputs import checked_rows, on_the_host
+from fastbp.estimators._inputs import checked_rows, named, on_the_host
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._layers import (
     check_goes_on,
@@ -112,7 +112,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             sizes = layer_sizes(self.hidden_layer_sizes)
             check_solver(self, len(sizes))
             X, y, state = self._validate_input(X, y, incremental, reset=first_pass)
-            weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=X.dtype)
+            with named("sample_weight"):
+                weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=X.dtype)
             rows = Rows(X, y, self._weights(weights, y, state, X.dtype))
             held_out, scoring_rows = self._held_out(validation, state, X.dtype)
             backend = training_backend(
@@ -193,7 +194,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError(
                 f"y_val must have a target for each of the {checked.shape[0]} rows of X_val, got {len(encoded)}"
             )
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, encoded, dtype=dtype)
+        with named("sample_weight_val"):
+            weights = None if sample_weight is None else _check_sample_weight(sample_weight, encoded, dtype=dtype)
         weights = self._weights(weights, encoded, state, dtype)
         return Rows(checked, encoded, weights), (X, y)
 

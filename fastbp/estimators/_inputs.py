@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
+from fastbp._arrays import readable
 from fastbp._validation import Array, as_rows, refuse_device
 from fastbp.backends._device import device_matrix, is_on_device, on_host
 from fastbp.estimators._device import reads_device
 
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Numbers that no float holds are a ValueError, as other values are that cannot be used."""
+    try:
+        yield
+    except OverflowError:
+        raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
 
 
 def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, converts: bool = True) -> Any:
@@ -24,8 +36,9 @@ def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, convert
     if is_on_device(X):
         X = _device_rows(estimator, X, name, dtype)
         return validate_data(estimator, X, reset=False, skip_check_array=True)
-    wanted = dtype if converts else "numeric"
-    return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
+    X, wanted = readable(X, name), dtype if converts else "numeric"
+    with named(name):
+        return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
 
 
 def checked_rows_and_targets(
@@ -38,13 +51,16 @@ def checked_rows_and_targets(
     if is_on_device(X):
         X = _device_rows(estimator, X, "X", dtype)
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
-        y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
+        with named("y"):
+            y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
         check_consistent_length(X, y)
         return X, y
-    X, y = validate_data(
-        estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
-        accept_sparse=SPARSE,
-    )  # fmt: skip
+    X = readable(X, "X")
+    with named("X or y"):
+        X, y = validate_data(
+            estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
+            accept_sparse=SPARSE,
+        )  # fmt: skip
     return as_rows(X), y
 
 
@@ -55,10 +71,15 @@ def _device_rows(estimator: Any, X: Any, name: str, dtype: Any) -> Any:
 
 
 def on_the_host(estimator: Any, **given: Any) -> list[Any]:
-    """Targets and weights by their names: as they are, or copied from the device where the estimator computes there."""
+    """Targets and weights by their names: as they are, or copied from the device where the estimator computes there.
+
+    Whatever else is no array is refused, before scikit-learn looks at it; None is for it to judge.
+    """
     for name, value in given.items():
         if is_on_device(value):
             if not reads_device(estimator):
                 refuse_device(value, name)
             given[name] = on_host(value, name, backend="cuda")
+        elif value is not None:
+            given[name] = readable(value, name)
     return list(given.values())

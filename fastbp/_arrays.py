@@ -1,0 +1,196 @@
+"""What can be read as an array: anything else is refused before NumPy or scikit-learn begins to read it.
+
+NumPy reads whatever has a length and items until an item raises an IndexError, which a sequence of batches never does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from fastbp._sparse import checked_sparse
+
+DEEPEST = 4  # lists in lists: no argument has more than two dimensions
+PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")  # by which an object tells NumPy its numbers
+PLAIN = {int, float, bool, str, bytes, complex, type(None), *np.sctypeDict.values()}  # elements that are no sequences
+ROWS = (
+    "pass an array of shape (n_samples, n_features), a data frame or a sparse matrix; for batches that are read from "
+    "elsewhere, call partial_fit or Trainer.fit for each of them"
+)
+ENTRIES = (
+    "pass an array, a list or a column of a data frame, with an entry for each row of X; for batches that are read "
+    "from elsewhere, call partial_fit or Trainer.fit for each of them"
+)
+NUMBERS = "pass an array or a list of numbers"
+
+
+def readable(value: Any, name: str, instead: str | None = None) -> Any:
+    """``value`` where NumPy, SciPy or scikit-learn read it as an array, in the end and without a fault; X or y of a user.
+
+    An array, a matrix of SciPy and a data frame as they are; other sequences of rows or numbers as a list.
+
+    Parameters
+    ----------
+    value
+    name : str
+        Of the argument.
+    instead : str, optional
+        What the message says to do.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, for anything else, for masked elements, lists of different lengths, and sparse matrices
+        whose indices lie outside of them.
+
+    Examples
+    --------
+    >>> readable((row for row in [[1.0], [2.0]]), "X")
+    Traceback (most recent call last):
+        ...
+    TypeError: X is not usable: a generator is no array; pass an array of shape (n_samples, n_features), a data frame \
+or a sparse matrix; for batches that are read from elsewhere, call partial_fit or Trainer.fit for each of them
+    """
+    if type(value) is np.ndarray:
+        return value
+    if sparse.issparse(value):
+        return checked_sparse(value, name)
+    instead = instead or (ROWS if name.endswith(("X", "X_val")) else ENTRIES)
+    if isinstance(value, np.ndarray):
+        return _plain(value, name)
+    try:
+        if not isinstance(value, list | tuple):
+            if isinstance(value, numbers.Number) or _tells_its_numbers(value):
+                return value
+            if hasattr(value, "__dlpack__") and not isinstance(value, type):
+                return np.from_dlpack(value)
+            value = _items(value)
+        _check_items(value, 1)
+    except _NoArray as error:
+        raise TypeError(f"{name} is not usable: {error}; {instead}") from None
+    except _Uneven as error:
+        raise ValueError(f"{name} is not usable: {error}") from None
+    return value
+
+
+class _NoArray(Exception):
+    """What is none, in words."""
+
+
+class _Uneven(Exception):
+    """Lists that make no array, in words."""
+
+
+def _plain(value: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """An array of a class of its own, without what NumPy would pass over in silence."""
+    if isinstance(value, np.matrix):
+        raise TypeError(f"{name} is not usable: np.matrix is not supported, which has two dimensions always; pass "
+                        f"np.asarray({name.split()[-1]})")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise ValueError(
+                f"{name} is not usable: {np.ma.count_masked(value)} of its elements are masked, and there is no number "
+                f"for them; pass {name.split()[-1]}.filled(value), or leave out their rows"
+            )
+        return np.asarray(value)
+    return value
+
+
+def _tells_its_numbers(value: Any) -> bool:
+    """Whether an object is read by a protocol, at once and whole."""
+    if isinstance(value, type | str | bytes):
+        return False
+    if any(hasattr(value, protocol) for protocol in PROTOCOLS):
+        return True
+    try:
+        memoryview(value).release()
+    except Exception:
+        return False
+    return True
+
+
+def _items(value: Any) -> list[Any]:
+    """Items of another sequence than a list: so many as it has a length.
+
+    Refused where it goes on behind its end, as endless sequences of batches do, or its first item is a batch.
+    """
+    kind = type(value)
+    is_sequence = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not hasattr(kind, "keys")
+    if isinstance(value, type | str | bytes) or not is_sequence:
+        if value is None or isinstance(value, str | bytes):
+            raise _NoArray(f"{'None' if value is None else f'a {kind.__name__}'} is no array")
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"a {kind.__name__}"
+        raise _NoArray(f"{what} is no array")
+    try:
+        size = len(value)
+        if size and np.ndim(_first(value[0])) > 1:
+            raise _NoArray(f"a {kind.__name__} is a sequence of batches, not of rows")
+        ends = False
+        try:
+            value[size]
+        except LookupError:
+            ends = True
+        if not ends:
+            raise _NoArray(f"a {kind.__name__} has items beyond its length of {size}")
+        return [value[k] for k in range(size)]
+    except _NoArray:
+        raise
+    except Exception as error:
+        raise _NoArray(f"the items of a {kind.__name__} cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _first(item: Any) -> Any:
+    """An item as far as its dimensions tell: of a batch (X, y) those of its parts and one more."""
+    if isinstance(item, list | tuple):
+        _check_items(item, 2)
+        return item if not any(hasattr(part, "ndim") and part.ndim for part in item) else np.empty((1, 1))
+    return item if hasattr(item, "ndim") or isinstance(item, numbers.Number | str) else _items(item)
+
+
+def _check_items(items: Iterable[Any], depth: int) -> None:
+    """Raise for elements of a list that are no numbers and no lists of one length."""
+    kinds = set(map(type, items))
+    if kinds <= PLAIN:
+        return
+    if depth >= DEEPEST:
+        raise _Uneven(f"it has lists in lists, {depth} deep, where at most two dimensions are wanted")
+    sequences = [item for item in items if isinstance(item, list | tuple)]
+    for item in sequences:
+        _check_items(item, depth + 1)
+    for item in items:
+        kind = type(item)
+        if kind in PLAIN or isinstance(item, list | tuple | str | bytes | np.ndarray | np.generic | numbers.Number):
+            continue
+        if hasattr(kind, "__len__") and hasattr(kind, "__getitem__") and not _tells_its_numbers(item):
+            raise _NoArray(f"a {kind.__name__} in it is no row of numbers")
+        if hasattr(kind, "__next__"):
+            raise _NoArray(f"a {kind.__name__} in it is no row of numbers")
+    lengths = {len(item) for item in sequences} | {len(item) for item in items if isinstance(item, np.ndarray) and item.ndim}
+    if len(lengths) > 1:
+        raise _Uneven(f"its rows have different lengths, from {min(lengths)} to {max(lengths)}")
+
+
+def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:
+    """Items of a user's sequence as a list; ``expected`` says what is wanted.
+
+    Raises
+    ------
+    TypeError
+        For what has no items, or more than ``most``: it may have no end.
+    """
+    if isinstance(values, list | tuple):
+        return list(values)
+    try:
+        items = list(itertools.islice(iter(values), most + 1))
+    except TypeError:
+        from fastbp._validation import shown  # which imports this module
+
+        raise TypeError(f"{expected}, got {shown(values)}") from None
+    if len(items) > most:
+        raise TypeError(f"{expected}, got a {type(values).__name__} that goes on after {most} of them")
+    return items
