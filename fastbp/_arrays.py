@@ -29,7 +29,7 @@ ENTRIES = (
 NUMBERS = "pass an array or a list of numbers"
 
 
-def readable(value: Any, name: str, instead: str | None = None) -> Any:
+def readable(value: Any, name: str, instead: str | None = None, *, alone: bool = True) -> Any:
     """``value`` where NumPy, SciPy or scikit-learn read it as an array, in the end and without a fault; X or y of a user.
 
     An array, a matrix of SciPy and a data frame as they are; other sequences of rows or numbers as a list.
@@ -41,6 +41,8 @@ def readable(value: Any, name: str, instead: str | None = None) -> Any:
         Of the argument.
     instead : str, optional
         What the message says to do.
+    alone : bool, default=True
+        False leaves to scikit-learn what it reads at once and refuses in its own words.
 
     Raises
     ------
@@ -62,7 +64,9 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
         return checked_sparse(value, name)
     instead = instead or (ROWS if name.endswith(("X", "X_val")) else ENTRIES)
     if isinstance(value, np.ndarray):
-        return _plain(value, name)
+        return _plain(value, name, alone)
+    if not alone and (value is None or isinstance(value, str | bytes | dict)):
+        return value
     try:
         if not isinstance(value, list | tuple):
             if isinstance(value, numbers.Number) or _tells_its_numbers(value):
@@ -74,6 +78,8 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
     except _NoArray as error:
         raise TypeError(f"{name} is not usable: {error}; {instead}") from None
     except _Uneven as error:
+        if not alone:
+            return value
         raise ValueError(f"{name} is not usable: {error}") from None
     return value
 
@@ -86,9 +92,9 @@ class _Uneven(Exception):
     """Lists that make no array, in words."""
 
 
-def _plain(value: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+def _plain(value: np.ndarray[Any, Any], name: str, alone: bool) -> np.ndarray[Any, Any]:
     """An array of a class of its own, without what NumPy would pass over in silence."""
-    if isinstance(value, np.matrix):
+    if isinstance(value, np.matrix) and alone:
         raise TypeError(f"{name} is not usable: np.matrix is not supported, which has two dimensions always; pass "
                         f"np.asarray({name.split()[-1]})")
     if isinstance(value, np.ma.MaskedArray):

@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
-from fastbp._arrays import readable
+from fastbp._arrays import ENTRIES, ROWS, readable
 from fastbp._validation import Array, as_rows, refuse_device
 from fastbp.backends._device import device_matrix, is_on_device, on_host
 from fastbp.estimators._device import reads_device
@@ -18,11 +18,15 @@ SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are co
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Numbers that no float holds are a ValueError, as other values are that cannot be used."""
+    """Errors of Python's own say which argument they are about, and numbers that no float holds are a ValueError."""
     try:
         yield
     except OverflowError:
         raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
+    except TypeError as error:
+        if not str(error).startswith("float() argument must be"):
+            raise
+        raise TypeError(f"{name} is not usable: {error}; {ROWS if name.startswith('X') else ENTRIES}") from None
 
 
 def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, converts: bool = True) -> Any:
@@ -36,7 +40,7 @@ def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, convert
     if is_on_device(X):
         X = _device_rows(estimator, X, name, dtype)
         return validate_data(estimator, X, reset=False, skip_check_array=True)
-    X, wanted = readable(X, name), dtype if converts else "numeric"
+    X, wanted = readable(X, name, alone=False), dtype if converts else "numeric"
     with named(name):
         return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
 
@@ -55,7 +59,7 @@ def checked_rows_and_targets(
             y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
         check_consistent_length(X, y)
         return X, y
-    X = readable(X, "X")
+    X = readable(X, "X", alone=False)
     with named("X or y"):
         X, y = validate_data(
             estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
@@ -81,5 +85,5 @@ def on_the_host(estimator: Any, **given: Any) -> list[Any]:
                 refuse_device(value, name)
             given[name] = on_host(value, name, backend="cuda")
         elif value is not None:
-            given[name] = readable(value, name)
+            given[name] = readable(value, name, alone=False)
     return list(given.values())
