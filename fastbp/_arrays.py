@@ -30,7 +30,7 @@ NUMBERS = "pass an array or a list of numbers"
 
 
 def readable(value: Any, name: str, instead: str | None = None, *, alone: bool = True) -> Any:
-    """``value`` where NumPy, SciPy or scikit-learn read it as an array, in the end and without a fault; X or y of a user.
+    """``value`` where it is one: what NumPy, SciPy or scikit-learn read as an array whole and without a fault.
 
     An array, a matrix of SciPy and a data frame as they are; other sequences of rows or numbers as a list.
 
@@ -75,28 +75,30 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
                 return np.from_dlpack(value)
             value = _items(value)
         _check_items(value, 1)
-    except _NoArray as error:
+    except _NoArrayError as error:
         raise TypeError(f"{name} is not usable: {error}; {instead}") from None
-    except _Uneven as error:
+    except _UnevenError as error:
         if not alone:
             return value
         raise ValueError(f"{name} is not usable: {error}") from None
     return value
 
 
-class _NoArray(Exception):
+class _NoArrayError(Exception):
     """What is none, in words."""
 
 
-class _Uneven(Exception):
+class _UnevenError(Exception):
     """Lists that make no array, in words."""
 
 
 def _plain(value: np.ndarray[Any, Any], name: str, alone: bool) -> np.ndarray[Any, Any]:
     """An array of a class of its own, without what NumPy would pass over in silence."""
     if isinstance(value, np.matrix) and alone:
-        raise TypeError(f"{name} is not usable: np.matrix is not supported, which has two dimensions always; pass "
-                        f"np.asarray({name.split()[-1]})")
+        raise TypeError(
+            f"{name} is not usable: np.matrix is not supported, which has two dimensions always; pass "
+            f"np.asarray({name.split()[-1]})"
+        )
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             raise ValueError(
@@ -129,25 +131,27 @@ def _items(value: Any) -> list[Any]:
     is_sequence = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not hasattr(kind, "keys")
     if isinstance(value, type | str | bytes) or not is_sequence:
         if value is None or isinstance(value, str | bytes):
-            raise _NoArray(f"{'None' if value is None else f'a {kind.__name__}'} is no array")
+            raise _NoArrayError(f"{'None' if value is None else f'a {kind.__name__}'} is no array")
         what = f"the class {value.__name__}" if isinstance(value, type) else f"a {kind.__name__}"
-        raise _NoArray(f"{what} is no array")
+        raise _NoArrayError(f"{what} is no array")
     try:
         size = len(value)
         if size and np.ndim(_first(value[0])) > 1:
-            raise _NoArray(f"a {kind.__name__} is a sequence of batches, not of rows")
+            raise _NoArrayError(f"a {kind.__name__} is a sequence of batches, not of rows")
         ends = False
         try:
             value[size]
         except LookupError:
             ends = True
         if not ends:
-            raise _NoArray(f"a {kind.__name__} has items beyond its length of {size}")
+            raise _NoArrayError(f"a {kind.__name__} has items beyond its length of {size}")
         return [value[k] for k in range(size)]
-    except _NoArray:
+    except _NoArrayError:
         raise
     except Exception as error:
-        raise _NoArray(f"the items of a {kind.__name__} cannot be read ({type(error).__name__}: {error})") from None
+        raise _NoArrayError(
+            f"the items of a {kind.__name__} cannot be read ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _first(item: Any) -> Any:
@@ -164,7 +168,7 @@ def _check_items(items: Iterable[Any], depth: int) -> None:
     if kinds <= PLAIN:
         return
     if depth >= DEEPEST:
-        raise _Uneven(f"it has lists in lists, {depth} deep, where at most two dimensions are wanted")
+        raise _UnevenError(f"it has lists in lists, {depth} deep, where at most two dimensions are wanted")
     sequences = [item for item in items if isinstance(item, list | tuple)]
     for item in sequences:
         _check_items(item, depth + 1)
@@ -173,12 +177,14 @@ def _check_items(items: Iterable[Any], depth: int) -> None:
         if kind in PLAIN or isinstance(item, list | tuple | str | bytes | np.ndarray | np.generic | numbers.Number):
             continue
         if hasattr(kind, "__len__") and hasattr(kind, "__getitem__") and not _tells_its_numbers(item):
-            raise _NoArray(f"a {kind.__name__} in it is no row of numbers")
+            raise _NoArrayError(f"a {kind.__name__} in it is no row of numbers")
         if hasattr(kind, "__next__"):
-            raise _NoArray(f"a {kind.__name__} in it is no row of numbers")
-    lengths = {len(item) for item in sequences} | {len(item) for item in items if isinstance(item, np.ndarray) and item.ndim}
+            raise _NoArrayError(f"a {kind.__name__} in it is no row of numbers")
+    lengths = {len(item) for item in sequences} | {
+        len(item) for item in items if isinstance(item, np.ndarray) and item.ndim
+    }
     if len(lengths) > 1:
-        raise _Uneven(f"its rows have different lengths, from {min(lengths)} to {max(lengths)}")
+        raise _UnevenError(f"its rows have different lengths, from {min(lengths)} to {max(lengths)}")
 
 
 def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:

@@ -41,23 +41,23 @@ anew from its values, rows and columns
         raise TypeError(f"{name} is not usable: it is sparse, of the unknown kind {type(X).__name__}: pass X.tocsr()")
     try:
         if len(X.shape) != 2:
-            raise _Unfit(f"it has the shape {X.shape}, where rows and columns are wanted: pass a matrix")
+            raise _UnfitError(f"it has the shape {X.shape}, where rows and columns are wanted: pass a matrix")
         if max(X.shape) > MOST:
-            raise _Unfit(f"it has the shape {X.shape}, where at most {MOST} rows and columns are possible")
+            raise _UnfitError(f"it has the shape {X.shape}, where at most {MOST} rows and columns are possible")
         return check(X)
-    except _Unfit as error:
+    except _UnfitError as error:
         raise ValueError(f"{name} is not usable: {error}") from None
     except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
         kind = type(X).__name__
         raise ValueError(f"{name} is not usable: it is a {kind} that is damaged ({error}): make it anew") from None
 
 
-class _Unfit(Exception):
+class _UnfitError(Exception):
     """What is wrong with a matrix, in words."""
 
 
-def _damaged(X: Any, what: str) -> _Unfit:
-    return _Unfit(f"it is a {type(X).__name__} whose {what}: make it anew from its values, rows and columns")
+def _damaged(X: Any, what: str) -> _UnfitError:
+    return _UnfitError(f"it is a {type(X).__name__} whose {what}: make it anew from its values, rows and columns")
 
 
 def _integers(X: Any, array: Any, what: str) -> None:
@@ -132,7 +132,10 @@ def _lists(X: Any) -> Any:
     rows, data = X.rows, X.data
     if rows.shape != (X.shape[0],) or data.shape != rows.shape:
         raise _damaged(X, f"lists are not one of columns and one of values for each of the {X.shape[0]} rows")
-    if any(type(one) is not list or type(two) is not list or len(one) != len(two) for one, two in zip(rows, data, strict=True)):
+    if any(
+        type(one) is not list or type(two) is not list or len(one) != len(two)
+        for one, two in zip(rows, data, strict=True)
+    ):
         raise _damaged(X, "lists of columns and of values do not have the same lengths")
     columns = np.array(list(itertools.chain.from_iterable(rows)) or [], dtype=None)
     if columns.size:

@@ -70,11 +70,11 @@ class Sequential:
     def _describe(self, layers: Any, n_features: Any, dtype: Any) -> list[Initializers]:
         """Set everything but the weights, checked; the initializers that these are drawn with."""
         self.layers = as_layers(layers, "layers")
-        self.n_features = whole_number(n_features, "n_features")
-        self.dtype = real_dtype(dtype)
-        self._described, initializers = network_of(self.layers, self.n_features, self.dtype)
+        self._described, initializers = network_of(
+            self.layers, whole_number(n_features, "n_features"), real_dtype(dtype)
+        )
         self.link = self._described.activations[-1]
-        _check_size(self._described)
+        check_size(self._described)
         return initializers
 
     @classmethod
@@ -92,8 +92,11 @@ class Sequential:
         """A model that takes over these arrays, of one dtype, instead of drawing its own."""
         model = cls.__new__(cls)
         # whatever has the first weights, they have a row or an element for each feature
-        model.layers, model.n_features, model.dtype = tuple(layers), len(weights[0]), weights[0].dtype
-        model._described, _ = network_of(model.layers, model.n_features, model.dtype)
+        model.layers = tuple(layers)
+        model._described, _ = network_of(model.layers, len(weights[0]), weights[0].dtype)
+        shapes = [array.shape for array in weights]
+        if shapes != model._described.shapes:  # kernels read as much as the layers say
+            raise ValueError(f"layers need weights of the shapes {model._described.shapes}, got {shapes}")
         model.link = model._described.activations[-1] if link is None else link
         model._weights = [np.ascontiguousarray(array) for array in weights]
         return model
@@ -127,6 +130,16 @@ class Sequential:
         gradients; biases, activations, normalisation, the loss and the optimizer are not counted.
         """
         return summarize(self)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return self._described.widths[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of parameters, activations and predictions."""
+        return self._described.dtype
 
     @property
     def n_outputs(self) -> int:
@@ -291,7 +304,7 @@ def as_sequential(model: Any) -> Sequential:
     return model
 
 
-def _check_size(network: Network) -> None:
+def check_size(network: Network) -> None:
     """Raise a ValueError for a network that this machine cannot hold."""
     n_parameters = sum(math.prod(shape) for shape in network.shapes)
     needed, memory = n_parameters * (8 + network.dtype.itemsize), sys.maxsize  # they are drawn in float64

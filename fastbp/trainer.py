@@ -321,7 +321,9 @@ class Trainer:
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
-        model = self.model
+        model, self.loss = as_sequential(self.model), as_loss(self.loss)
+        # both may have been replaced since
+        self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         device = self.backend == "cuda"
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features, device=device)
         check_sparse(model._described, X, f"{prefix}X", self.backend)

@@ -12,9 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from fastbp._extras import how_to_install
 from fastbp._validation import Array, on_device
 
-INSTALL = 'install it by pip install "fastbp[cuda]"'
 OLDEST = (8, 0)  # compute capability: the first with asynchronous copies and TF32
 # Rows times parameters from which predictions of host arrays go to the device. To lay out weights, launch and copy back
 # is taken for 1 ms, whatever the size; in this time a CPU at 200 GFLOP/s does 2 FLOP for each of 1e8 of them.
@@ -71,13 +71,17 @@ def _in_a_line(error: Any) -> str:
     return f"{type(error).__name__}: {text}" if isinstance(error, BaseException) else text
 
 
+def _install() -> str:
+    return f"install what it needs by {how_to_install('cuda')}"
+
+
 def _without_extra() -> str | None:
     if not simulated() and importlib.util.find_spec("numba_cuda") is None:
-        return f"the extra is missing: {INSTALL}"
+        return f"the extra is missing: {_install()}"
     try:
         _target()
     except Exception as error:
-        return f"the extra is not whole ({_in_a_line(error)}): {INSTALL}"
+        return f"the extra is not whole ({_in_a_line(error)}): {_install()}"
     return None
 
 
@@ -92,7 +96,7 @@ def _without_driver() -> str | None:
             return f"the driver is not used: {text}"
         return f"the driver is missing or does not work: install NVIDIA's, version 580 or newer for CUDA 13 ({text})"
     if not usable:
-        return f"the extra is not whole (no NVVM, the compiler's library): {INSTALL}"
+        return f"the extra is not whole (no NVVM, the compiler's library): {_install()}"
     driver = cuda.cudadrv.driver.driver.get_version()
     try:
         toolkit = cuda.runtime.get_version()

@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastbp._fit import Data, train
 from fastbp._network import network_of
-from fastbp._validation import Array, as_rows
+from fastbp._validation import Array, as_random_state, as_rows, real_dtype
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._callbacks import SklearnCallbacks
-from fastbp.estimators._device import prediction_backend, training_backend
+from fastbp.estimators._device import prediction_backend, threads_of, training_backend
 from fastbp.estimators._inputs import checked_rows, named, on_the_host
 from fastbp.estimators._interchange import Interchange
 from fastbp.estimators._layers import (
@@ -42,7 +42,7 @@ from fastbp.estimators._validation import Score, scored_by, split
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.layers import Dense
 from fastbp.losses import Loss
-from fastbp.model import Sequential
+from fastbp.model import Sequential, check_size
 from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
 
@@ -102,6 +102,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
         with self._whole_or_as_before():
+            if self.dtype is not None:
+                real_dtype(self.dtype)
             if incremental:  # scikit-learn's wrapper looks at the parameters in the first call alone
                 self._validate_params()
             if incremental and self._has_stopped(validation):
@@ -123,7 +125,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 "partial_fit" if incremental else "fit", max_subtasks=1 if incremental else self.max_iter
             )
             context.call_on_fit_task_begin(estimator=self, **given)
-            rng = check_random_state(self.random_state)
+            rng = as_random_state(self.random_state)
             trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental, backend)
             model = trainer.model
             listeners: list[Callback] = []
@@ -174,10 +176,6 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         """What the estimator has when the training ends with this model."""
         return {**state, **fitted_arrays(model)}
 
-    @property
-    def _n_threads(self) -> int | None:
-        return None if self.n_jobs in (None, -1) else int(self.n_jobs)
-
     def _held_out(self, given: tuple[Any, Any, Any], state: dict[str, Any], dtype: Any) -> tuple[Rows | None, Any]:
         """Validation rows that the caller gave, checked, and as they were given."""
         X, y, sample_weight = given
@@ -208,7 +206,9 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
         layers = described(self, sizes, Dense(n_outputs, self._link(out_activation, state)))
         if first_pass:
-            parameters = drawn(self, network_of(layers, widths[0], dtype)[0], rng)
+            network = network_of(layers, widths[0], dtype)[0]
+            check_size(network)
+            parameters = drawn(self, network, rng)
             state |= {"n_layers_": len(widths), "out_activation_": out_activation, "t_": 0}
         else:
             check_goes_on(self, widths)
@@ -216,7 +216,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         state["n_outputs_"] = n_outputs
         optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
         trainer = Trainer(
-            model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng,
+            model, loss=loss, optimizer=optimizer, n_threads=threads_of(self.n_jobs, backend[0]), random_state=rng,
             on_divergence="ignore", backend=backend[0], precision=backend[1],
         )  # fmt: skip
         if model._described.has(DROPOUT):
@@ -306,7 +306,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         widths = (model.n_features, *layer_sizes(self.hidden_layer_sizes), model.n_outputs)
         network = prediction_network(self, widths, model.link, model.dtype)
         backend, precision = prediction_backend(self, network, held_out.X)
-        predict = get_backend(backend).predictor(network, held_out.X, n_threads=self._n_threads, precision=precision)
+        n_threads = threads_of(self.n_jobs, backend)
+        predict = get_backend(backend).predictor(network, held_out.X, n_threads=n_threads, precision=precision)
         score = self._outputs_score(held_out, state)
 
         def score_now(model: Sequential, attributes: dict[str, Any]) -> float:
@@ -340,7 +341,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
             )
         backend, precision = prediction_backend(self, network, X)
-        return get_backend(backend).predict(network, parameters, X, n_threads=self._n_threads, precision=precision)
+        n_threads = threads_of(self.n_jobs, backend)
+        return get_backend(backend).predict(network, parameters, X, n_threads=n_threads, precision=precision)
 
     @property
     def _widths(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import limited
 from fastbp._network import network_of
 from fastbp._validation import Array, real_number
 from fastbp.backends import Network
@@ -31,6 +32,7 @@ def dropout_rates(dropout: Any, n_layers: int) -> list[float]:
     """
     if not hasattr(dropout, "__len__"):
         return [float(dropout)] * n_layers
+    dropout = limited(dropout, "dropout must be a rate, or one for each hidden layer")
     if len(dropout) != n_layers:
         raise ValueError(
             f"dropout has {len(dropout)} rates, but there are {n_layers} hidden layers: give one rate for all, or one "
