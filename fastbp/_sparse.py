@@ -146,7 +146,7 @@ def _lists(X: Any) -> Any:
 
 def _keys(X: Any) -> Any:
     """DOK: SciPy compares each number of a key with the shape."""
-    if any(len(key) != 2 for key in X.keys()):
+    if any(len(key) != 2 for key in X):
         raise _damaged(X, "keys are not all pairs of a row and a column")
     return _coordinates(X.tocoo())
 

@@ -35,7 +35,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:80]}..."
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """The one element of an array without dimensions: it stands for the number, name or flag that it holds."""
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
@@ -48,7 +48,7 @@ def one_of(value: Any, options: Sequence[str], name: str) -> str:
         ...
     ValueError: activation must be one of 'identity', 'relu', got 'relu6'
     """
-    given = _scalar(value)
+    given = scalar(value)
     if not isinstance(given, str) or given not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {shown(value)}")
     return str(given)
@@ -56,13 +56,13 @@ def one_of(value: Any, options: Sequence[str], name: str) -> str:
 
 def other_name(value: Any, names: Mapping[str, str]) -> Any:
     """The name that a thing has here, where ``value`` is another one of it; anything else as it is."""
-    given = _scalar(value)
+    given = scalar(value)
     return names.get(given, given) if isinstance(given, str) else value
 
 
 def whole_number(value: Any, name: str, *, least: int = 1) -> int:
     """``value`` as an int, where it is a whole number of at least ``least``."""
-    given = _scalar(value)
+    given = scalar(value)
     if isinstance(given, bool | np.bool_) or not isinstance(given, numbers.Integral):
         raise TypeError(f"{name} must be an integer of at least {least}, got {shown(value)}")
     number = int(given)
@@ -77,7 +77,7 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
     """``value`` as a float, where least <= value < below, or least < value where ``positive``."""
     expected = f"a number {'above' if positive else 'of at least'} {least:g}"
     expected += f" and below {below:g}" if np.isfinite(below) else ""
-    given = _scalar(value)
+    given = scalar(value)
     if isinstance(given, bool | np.bool_) or not isinstance(given, numbers.Real):
         raise TypeError(f"{name} must be {expected}, got {shown(value)}")
     try:
@@ -91,7 +91,7 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
 
 def flag(value: Any, name: str) -> bool:
     """``value`` as a bool."""
-    given = _scalar(value)
+    given = scalar(value)
     if not isinstance(given, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(given)
@@ -99,10 +99,11 @@ def flag(value: Any, name: str) -> bool:
 
 def real_dtype(value: Any) -> np.dtype[Any]:
     """float32 or float64 as a dtype."""
+    given = scalar(value)
     # for numpy None is a name of float64, and "f4,(" a SyntaxError
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         with suppress(Exception):
-            if value is not None and np.dtype(value) == dtype:
+            if given is not None and np.dtype(given) == dtype:
                 return dtype
     raise ValueError(f"dtype must be 'float32' or 'float64', got {shown(value)}")
 
@@ -110,7 +111,7 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 def as_random_state(value: Any) -> np.random.RandomState:
     """The generator that a user's ``random_state`` stands for."""
     try:
-        rng = check_random_state(_scalar(value))
+        rng = check_random_state(scalar(value))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "

@@ -17,8 +17,8 @@ from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
-from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
-from fastbp.backends import Network, as_precision, get_backend
+from fastbp._validation import Array, as_random_state, check_real, flag, matrix, one_of, real_dtype, shown, whole_number
+from fastbp.backends import BACKENDS, Network, as_precision, get_backend
 from fastbp.layers import Layer, as_layers
 from fastbp.losses import LINKS
 
@@ -283,6 +283,7 @@ class Sequential:
         RuntimeError
             For ``backend="cuda"`` where the extra, a driver or a device is missing.
         """
+        backend = one_of(backend, BACKENDS, "backend")
         chosen, precision = get_backend(backend), as_precision(precision, backend, self.dtype)
         X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features, device=backend == "cuda")
         check_sparse(self._described, X, "X", backend)

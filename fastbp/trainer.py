@@ -15,7 +15,7 @@ from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
 from fastbp._fit import Data, train
 from fastbp._network import check_sparse
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, scalar, shown, whole_number
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
 from fastbp.callbacks import Callback, ProgressBar
@@ -211,7 +211,8 @@ class Trainer:
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
         shuffle = flag(shuffle, "shuffle")
-        verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
+        verbose = scalar(verbose)
+        verbose = whole_number(int(verbose) if isinstance(verbose, bool | np.bool_) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
         if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
             raise ValueError(

@@ -58,7 +58,7 @@ COMPRESSED = {
     "two-dimensional indptr": (become("indptr", lambda a: a[:, None]), "indptr are no integers in one dimension"),
     "fewer values": (become("data", lambda a: a[:-1]), "indptr ends at"),
     "fewer indices": (become("indices", lambda a: a[:-1]), "indptr ends at"),
-    "indices of floats": (become("indices", lambda a: a.astype(float)), "indices are no integers in one dimension, but flo"),
+    "indices of floats": (become("indices", lambda a: a.astype(float)), "are no integers in one dimension, but fl"),
     "indices of bools": (become("indices", lambda a: a.astype(bool)), "are no integers in one dimension, but bool"),
     "a list of indices": (become("indices", list), "are no integers in one dimension, but list"),
     "long indices": (

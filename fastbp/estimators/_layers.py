@@ -9,7 +9,7 @@ import numpy as np
 
 from fastbp._arrays import limited
 from fastbp._network import network_of
-from fastbp._validation import Array, real_number
+from fastbp._validation import Array, real_number, scalar
 from fastbp.backends import Network
 from fastbp.estimators._parameters import layer_activations
 from fastbp.initializers import scikit_learn
@@ -30,6 +30,7 @@ def dropout_rates(dropout: Any, n_layers: int) -> list[float]:
     TypeError, ValueError
         For another number of rates, or one that is not from 0 to below 1.
     """
+    dropout = scalar(dropout)
     if not hasattr(dropout, "__len__"):
         return [float(dropout)] * n_layers
     dropout = limited(dropout, "dropout must be a rate, or one for each hidden layer")

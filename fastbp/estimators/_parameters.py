@@ -12,7 +12,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastbp._arrays import limited
-from fastbp._validation import shown
+from fastbp._validation import scalar, shown
 from fastbp.kernels.layout import RECTIFIERS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
 from fastbp.schedules import ReduceOnPlateau, is_scheduled
@@ -61,6 +61,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 def layer_sizes(sizes: Any) -> list[int]:
     """Units of each hidden layer."""
+    sizes = scalar(sizes)
     expected = "hidden_layer_sizes must be > 0, whole numbers of units"
     given = limited(sizes, expected) if hasattr(sizes, "__iter__") else [sizes]
     if isinstance(sizes, Set | Mapping):

@@ -91,7 +91,7 @@ class Progress(Callback):
         goes_on = incremental and not first_pass
         self.best_weights: list[Array] | None = getattr(estimator, "_best_weights", None) if goes_on else None
         other_rows = goes_on and self.best_weights is None  # after a fit, which had validation rows of its own
-        stopping = estimator.early_stopping
+        stopping = bool(estimator.early_stopping)
         fresh = {
             "t_": 0,
             "loss_curve_": [],

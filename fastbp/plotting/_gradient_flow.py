@@ -146,7 +146,7 @@ class GradientFlowDisplay:
             For another kind or quantity.
         """
         kind = one_of(kind or ("layers" if len(self.flows) == 1 else "heatmap"), KINDS, "kind")
-        one_of(quantity, tuple(QUANTITIES), "quantity")
+        quantity = one_of(quantity, tuple(QUANTITIES), "quantity")
         n_layers = len(self.flows[-1].layers)
         self.figure_, self.ax_ = new_axes(ax, 7.2, max(3.2, 1.5 + 0.32 * n_layers))
         if kind == "layers":
