@@ -238,7 +238,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         validation = None if held_out is None else self._data(held_out, trainer.loss)
         loss, n_iter, history = minimize_lbfgs(
             trainer, self._data(rows, trainer.loss), validation, listeners,
-            alpha=self.alpha, tol=self.tol, max_iter=self.max_iter, max_fun=self.max_fun,
+            alpha=float(self.alpha), tol=float(self.tol), max_iter=int(self.max_iter), max_fun=int(self.max_fun),
         )  # fmt: skip
         state |= {"n_iter_": n_iter, "loss_": loss, "history_": history, "stopped_early_": False}
         state["validation_loss_curve_"] = None if held_out is None else history["val_loss"]
@@ -263,10 +263,10 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                     )
                 # multilabel and multioutput targets are not stratified
                 stratify = is_classifier(self) and rows.y.shape[1] == 1
-                rows, held_out = split(rows, self.validation_fraction, trainer._rng, stratify)
+                rows, held_out = split(rows, float(self.validation_fraction), trainer._rng, stratify)
             score = self._score(model, held_out, scoring_rows, state)
         n_samples = rows.X.shape[0]
-        batch_size = min(200, n_samples) if self.batch_size == "auto" else self.batch_size
+        batch_size = min(200, n_samples) if self.batch_size == "auto" else int(self.batch_size)
         if batch_size > n_samples:
             warnings.warn(
                 f"Got `batch_size` {batch_size} larger than sample size {n_samples}. It is going to be clipped",
@@ -287,7 +287,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             trainer,
             self._data(rows, trainer.loss),
             None if held_out is None else self._data(held_out, trainer.loss),
-            1 if incremental else self.max_iter,
+            1 if incremental else int(self.max_iter),
             min(batch_size, n_samples),
             self.shuffle,
             [progress, *listeners],

@@ -134,7 +134,8 @@ class Progress(Callback):
             self._compare_loss(logs["loss"])
         state["history_"].append(values)
         if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
-            trainer.learning_rate = estimator.learning_rate_init / (state["t_"] + 1) ** estimator.power_t
+            rate, power = float(estimator.learning_rate_init), float(estimator.power_t)
+            trainer.learning_rate = rate / (state["t_"] + 1) ** power
         if state["_no_improvement_count"] > estimator.n_iter_no_change:
             if self._stops(trainer):
                 state["stopped_early_"] = True
@@ -164,7 +165,7 @@ class Progress(Callback):
     def _compare_loss(self, loss: float) -> None:
         # a NaN compares false: it neither counts nor resets, as in scikit-learn
         state = self._state
-        worse = loss > state["best_loss_"] - self._estimator.tol
+        worse = loss > state["best_loss_"] - float(self._estimator.tol)
         state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
         if loss < state["best_loss_"]:
             state["best_loss_"] = loss
@@ -174,7 +175,7 @@ class Progress(Callback):
         state["validation_scores_"].append(score)
         if self._prints:
             print(f"Validation score: {score:f}")
-        worse = score < state["best_validation_score_"] + self._estimator.tol
+        worse = score < state["best_validation_score_"] + float(self._estimator.tol)
         state["_no_improvement_count"] = state["_no_improvement_count"] + 1 if worse else 0
         if score > state["best_validation_score_"]:
             state["best_validation_score_"], self.best_weights = score, trainer.model.get_weights()
