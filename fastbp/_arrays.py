@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import numbers
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from scipy import sparse
 from fastbp._sparse import checked_sparse
 
 DEEPEST = 4  # lists in lists: no argument has more than two dimensions
-PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")  # by which an object tells NumPy its numbers
 PLAIN = {int, float, bool, str, bytes, complex, type(None), *np.sctypeDict.values()}  # elements that are no sequences
 ROWS = (
     "pass an array of shape (n_samples, n_features), a data frame or a sparse matrix; for batches that are read from "
@@ -68,20 +68,18 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
     if not alone and (value is None or isinstance(value, str | bytes | dict)):
         return value
     try:
-        if not isinstance(value, list | tuple):
-            if isinstance(value, numbers.Number) or _tells_its_numbers(value):
-                return value
-            if hasattr(value, "__dlpack__") and not isinstance(value, type):
-                return np.from_dlpack(value)
-            value = _items(value)
-        _check_items(value, 1)
+        if isinstance(value, list | tuple):
+            return _checked_items(value, 1)
+        if isinstance(value, numbers.Number) or (hasattr(value, "__array__") and not isinstance(value, type)):
+            return value
+        given = _by_memory(value)
+        return _checked_items(_items(value), 1) if given is None else given
     except _NoArrayError as error:
         raise TypeError(f"{name} is not usable: {error}; {instead}") from None
     except _UnevenError as error:
         if not alone:
             return value
         raise ValueError(f"{name} is not usable: {error}") from None
-    return value
 
 
 class _NoArrayError(Exception):
@@ -109,17 +107,17 @@ def _plain(value: np.ndarray[Any, Any], name: str, alone: bool) -> np.ndarray[An
     return value
 
 
-def _tells_its_numbers(value: Any) -> bool:
-    """Whether an object is read by a protocol, at once and whole."""
+def _by_memory(value: Any) -> Any:
+    """An array on the memory that an object shows; None where it shows none."""
     if isinstance(value, type | str | bytes):
-        return False
-    if any(hasattr(value, protocol) for protocol in PROTOCOLS):
-        return True
-    try:
-        memoryview(value).release()
-    except Exception:
-        return False
-    return True
+        return None
+    with suppress(Exception):
+        if hasattr(value, "__array_interface__") or hasattr(value, "__array_struct__"):
+            return np.asarray(value)
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        return np.asarray(memoryview(value))
+    return None
 
 
 def _items(value: Any) -> list[Any]:
@@ -157,34 +155,41 @@ def _items(value: Any) -> list[Any]:
 def _first(item: Any) -> Any:
     """An item as far as its dimensions tell: of a batch (X, y) those of its parts and one more."""
     if isinstance(item, list | tuple):
-        _check_items(item, 2)
+        item = _checked_items(item, 2)
         return item if not any(hasattr(part, "ndim") and part.ndim for part in item) else np.empty((1, 1))
     return item if hasattr(item, "ndim") or isinstance(item, numbers.Number | str) else _items(item)
 
 
-def _check_items(items: Iterable[Any], depth: int) -> None:
-    """Raise for elements of a list that are no numbers and no lists of one length."""
+def _checked_items(items: Sequence[Any], depth: int) -> Sequence[Any]:
+    """The elements of a list, once they are numbers or lists of one length; sequences of other classes as lists."""
     kinds = set(map(type, items))
     if kinds <= PLAIN:
-        return
+        return items
     if depth >= DEEPEST:
         raise _UnevenError(f"it has lists in lists, {depth} deep, where at most two dimensions are wanted")
-    sequences = [item for item in items if isinstance(item, list | tuple)]
-    for item in sequences:
-        _check_items(item, depth + 1)
-    for item in items:
-        kind = type(item)
-        if kind in PLAIN or isinstance(item, list | tuple | str | bytes | np.ndarray | np.generic | numbers.Number):
-            continue
-        if hasattr(kind, "__len__") and hasattr(kind, "__getitem__") and not _tells_its_numbers(item):
-            raise _NoArrayError(f"a {kind.__name__} in it is no row of numbers")
-        if hasattr(kind, "__next__"):
-            raise _NoArrayError(f"a {kind.__name__} in it is no row of numbers")
-    lengths = {len(item) for item in sequences} | {
-        len(item) for item in items if isinstance(item, np.ndarray) and item.ndim
+    if kinds - PLAIN - {list, tuple, np.ndarray}:
+        items = [_element(item) for item in items]
+    parts = [_checked_items(item, depth + 1) if isinstance(item, list | tuple) else item for item in items]
+    lengths = {
+        len(part) for part in parts if isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.ndim)
     }
     if len(lengths) > 1:
         raise _UnevenError(f"its rows have different lengths, from {min(lengths)} to {max(lengths)}")
+    return parts
+
+
+def _element(item: Any) -> Any:
+    """An element of a list as it is, where NumPy reads it at once, or a sequence of another class as a list."""
+    kind = type(item)
+    known = isinstance(item, list | tuple | str | bytes | np.ndarray | np.generic | numbers.Number)
+    if known or hasattr(item, "__array__") or _by_memory(item) is not None:
+        return item
+    if hasattr(kind, "__next__") or (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
+        try:
+            return _items(item)
+        except _NoArrayError as error:
+            raise _NoArrayError(f"it holds what is no row of numbers: {error}") from None
+    return item
 
 
 def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:
@@ -198,6 +203,8 @@ def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:
     if isinstance(values, list | tuple):
         return list(values)
     try:
+        if hasattr(type(values), "__len__"):
+            most = min(most, len(values))
         items = list(itertools.islice(iter(values), most + 1))
     except TypeError:
         from fastbp._validation import shown  # which imports this module

@@ -405,7 +405,7 @@ def outcome(kind, name, value):
         if name != "class_weight" and model.solver != "lbfgs":
             model.partial_fit(X, Y, **validated)
         model.set_params(warm_start=True).fit(X, Y, X_val=X, y_val=Y)
-        return [*results, *model.coefs_, *model.loss_curve_, out.getvalue()]
+        return [*results, *model.coefs_, model.loss_, out.getvalue()]
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer", "ignore:lbfgs failed to converge")

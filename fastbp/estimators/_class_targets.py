@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from fastbp._validation import Array
 from fastbp.estimators._base import BaseMLP
 from fastbp.estimators._codes import MULTIOUTPUT, ClassCodes
-from fastbp.estimators._inputs import checked_rows_and_targets
+from fastbp.estimators._inputs import checked_rows_and_targets, named
 from fastbp.estimators._rows import Rows, class_weights, weighted
 from fastbp.losses import Loss
 
@@ -115,7 +115,8 @@ class ClassTargets(BaseMLP):
         else:
             names, codes = [np.arange(2)] * y.shape[1], y.astype(np.intp)
         # validation rows weigh what those of the training do
-        by_class = state.setdefault("_class_weights", None) or class_weights(self.class_weight, names, codes)
+        with named("class_weight"):
+            by_class = state.setdefault("_class_weights", None) or class_weights(self.class_weight, names, codes)
         state["_class_weights"] = by_class
         return weighted(sample_weight, by_class, codes, dtype)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
 from fastbp._arrays import ENTRIES, ROWS, readable
@@ -24,9 +25,14 @@ def named(name: str) -> Iterator[None]:
     except OverflowError:
         raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
     except TypeError as error:
-        if not str(error).startswith("float() argument must be"):
+        if not str(error).startswith(("float() argument must be", "Cannot cast array data")):
             raise
         raise TypeError(f"{name} is not usable: {error}; {ROWS if name.startswith('X') else ENTRIES}") from None
+
+
+def of_numbers(values: Any) -> Any:
+    """An array of numbers: objects, which scikit-learn leaves as they are where they come in a list, as floats."""
+    return values.astype(np.float64) if values.dtype == object else values
 
 
 def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, converts: bool = True) -> Any:
@@ -42,7 +48,8 @@ def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, convert
         return validate_data(estimator, X, reset=False, skip_check_array=True)
     X, wanted = readable(X, name, alone=False), dtype if converts else "numeric"
     with named(name):
-        return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
+        X = validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE)
+        return as_rows(of_numbers(X))
 
 
 def checked_rows_and_targets(

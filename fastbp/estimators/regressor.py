@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp._validation import Array
 from fastbp.estimators._base import BaseMLP
-from fastbp.estimators._inputs import checked_rows_and_targets, named, on_the_host
+from fastbp.estimators._inputs import checked_rows_and_targets, named, of_numbers, on_the_host
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._validation import determination
 from fastbp.losses import CROSS_ENTROPIES, Loss
@@ -268,7 +268,7 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
 
     def _encode(self, y: Any, state: dict[str, Any]) -> Array:
         with named("y_val"):
-            y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val")
+            y = of_numbers(check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val"))
         return self._columns(y, "y_val")
 
     def _decode(self, y: Array, state: dict[str, Any]) -> Array:
