@@ -99,9 +99,10 @@ def _plain(value: np.ndarray[Any, Any], name: str, alone: bool) -> np.ndarray[An
         )
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
+            count = int(np.ma.getmaskarray(value).sum())
             raise ValueError(
-                f"{name} is not usable: {np.ma.count_masked(value)} of its elements are masked, and there is no number "
-                f"for them; pass {name.split()[-1]}.filled(value), or leave out their rows"
+                f"{name} is not usable: {count} of its elements are masked, and there is no number for them; pass "
+                f"{name.split()[-1]}.filled(value), or leave out their rows"
             )
         return np.asarray(value)
     return value

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numba
@@ -182,6 +184,17 @@ def _of_dlpack(X: Any) -> _Interface:
     return _Interface(interface, view)
 
 
+def _check_interface(interface: Mapping[str, Any]) -> None:
+    """Raise a ValueError where what an array says of itself contradicts itself; whether it is true nobody can see."""
+    shape, strides = tuple(interface["shape"]), interface.get("strides")
+    if any(n < 0 for n in shape) or (strides is not None and len(strides) != len(shape)):
+        raise ValueError(f"its shape {shape} and its strides {strides} are none")
+    if interface.get("mask") is not None:
+        raise ValueError("it has a mask: fill it up first")
+    if interface["data"][0] <= 0 and 0 not in shape:
+        raise ValueError(f"its {math.prod(shape)} elements lie nowhere")
+
+
 def as_device_array(X: Any, name: str = "X") -> Any:
     """An array of the device as Numba's, on the same memory: by ``__cuda_array_interface__``, otherwise by DLPack.
 
@@ -198,6 +211,7 @@ def as_device_array(X: Any, name: str = "X") -> Any:
         if place is not None and not simulated() and place[1] != cuda.get_current_device().id:
             raise ValueError(f"it lies on device {place[1]}, and the current one is {cuda.get_current_device().id}")
         given = X if hasattr(X, "__cuda_array_interface__") else _of_dlpack(X)
+        _check_interface(given.__cuda_array_interface__)
         if not simulated():
             return cuda.as_cuda_array(given)
         view = np.asarray(_Interface(given.__cuda_array_interface__, X))

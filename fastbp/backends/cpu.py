@@ -30,7 +30,12 @@ def _users_level() -> int:
 
 def _threads(n_threads: int | None) -> int:
     """Threads that a request stands for: None is all usable ones, more than Numba's pool is clipped."""
-    return usable_threads() if n_threads is None else within_pool(n_threads, "n_threads")
+    return all_threads() if n_threads is None else within_pool(n_threads, "n_threads")
+
+
+def all_threads() -> int:
+    """Threads that None stands for."""
+    return usable_threads()
 
 
 def within_pool(n_threads: int, name: str) -> int:

@@ -21,7 +21,8 @@ def threads_of(n_jobs: Any, backend: str) -> int | None:
         return None
     from fastbp.backends import cpu  # compiled code, which is not needed before the first fit
 
-    return max(1, cpu.usable_threads() + 1 + int(n_jobs)) if n_jobs < 0 else cpu.within_pool(int(n_jobs), "n_jobs")
+    n_threads = int(n_jobs)
+    return max(1, cpu.all_threads() + 1 + n_threads) if n_threads < 0 else cpu.within_pool(n_threads, "n_jobs")
 
 
 def reads_device(estimator: Any) -> bool:
