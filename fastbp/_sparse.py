@@ -146,7 +146,8 @@ def _lists(X: Any) -> Any:
 
 def _keys(X: Any) -> Any:
     """DOK: SciPy compares each number of a key with the shape."""
-    if any(len(key) != 2 for key in X):
+    keys = X.keys()  # iterating over the matrix itself gives its rows
+    if any(len(key) != 2 for key in keys):
         raise _damaged(X, "keys are not all pairs of a row and a column")
     return _coordinates(X.tocoo())
 

@@ -450,3 +450,30 @@ def test_sequences_are_read_as_far_as_they_are_long():
 def test_sparse_matrices_go_through_the_same_door():
     matrix = sparse.csr_array(X)
     assert readable(matrix, "X") is matrix
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Displays
+
+
+@pytest.mark.parametrize("endless", [Batches, lambda: itertools.repeat(np.ones((4, 2)))])
+def test_displays_read_to_an_end(endless):
+    from fastbp import plotting
+
+    flow = fastbp.gradient_flow(network(), LOSS, X, Y)
+    for make in (
+        lambda: plotting.WeightsDisplay(endless()),
+        lambda: plotting.WeightsDisplay([endless()]),
+        lambda: plotting.WeightsDisplay([np.ones((4, 2))], epochs=endless()),
+        lambda: plotting.WeightsDisplay.from_snapshots(endless()),
+        lambda: plotting.ActivationsDisplay({"one": endless()}),
+        lambda: plotting.ActivationsDisplay(endless()),
+        lambda: plotting.GradientFlowDisplay(endless()),
+        lambda: plotting.GradientFlowDisplay([flow], epochs=endless()),
+        lambda: plotting.LearningCurveDisplay({"loss": endless()}),
+        lambda: plotting.LearningCurveDisplay(endless()),
+        lambda: plotting.GradientFlowDisplay.from_estimator(fitted(MLPClassifier), X, endless()),
+        lambda: plotting.ActivationsDisplay.from_model(network(), endless()),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"must be|is not usable"):
+            make()

@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from fastbp._arrays import readable
 from fastbp._validation import shown
 from fastbp.layers import Dense
 from fastbp.losses import Loss
@@ -64,6 +65,6 @@ def problem_of(estimator: Any, y: Any) -> tuple[Sequential, Loss, Any]:
     if not hasattr(estimator, "_encode"):
         raise TypeError(f"expected a fitted fastbp.MLPClassifier or fastbp.MLPRegressor, got {shown(estimator)}")
     state = estimator.__dict__
-    encoded = estimator._encode(y, state)
+    encoded = estimator._encode(readable(y, "y", alone=False), state)
     _, _, loss = estimator._output(encoded, state)
     return model, loss, estimator._targets(encoded, loss, model.dtype)
