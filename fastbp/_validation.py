@@ -117,7 +117,8 @@ def as_random_state(value: Any) -> np.random.RandomState:
             "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "
             f"{shown(value)}"
         ) from None
-    if type(generator := getattr(rng, "_bit_generator", None)) is np.random.MT19937:
+    generator = getattr(rng, "_bit_generator", None)
+    if rng is value and type(generator) is np.random.MT19937:  # of a seed there is nothing to look at, for 50 us
         position = generator.state["state"]["pos"]
         if not 0 <= position <= MT19937_WORDS:  # NumPy would draw from memory behind its words, and so would the kernel
             raise ValueError(
