@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._causes import Evidence, likely_cause
 from fastbp._probe import Probe
-from fastbp._validation import Array, as_random_state, shown, whole_number
+from fastbp._validation import Array, as_random_state, whole_number
 from fastbp._verify import relative_difference
 from fastbp.backends import Inspection
 from fastbp.losses import Loss
@@ -198,17 +199,15 @@ def gradient_check(
 def _checked(gradients: Iterable[Any], weights: Sequence[Array], names: Sequence[str]) -> list[Array]:
     """A user's gradients as arrays of float64; their shapes are for the check to judge."""
     expected = f"gradients must be a sequence of {len(weights)} arrays ({', '.join(names)})"
-    try:
-        given = list(gradients)
-    except TypeError:
-        raise TypeError(f"{expected}, got {shown(gradients)}") from None
+    given = limited(gradients, expected, most=len(weights) + 1)
     if len(given) != len(weights):
         raise ValueError(f"{expected}, as model.get_weights() gives them; got {len(given)}")
     arrays = []
     for name, value in zip(names, given, strict=True):
+        value = readable(value, f"gradients: that of {name}", NUMBERS)
         try:
             arrays.append(np.array(value, np.float64))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"gradients: that of {name} must be an array of numbers: {error}") from None
     return arrays
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fastbp._validation import one_of, real_number
-from fastbp.schedules import LearningRate, check_learning_rate
+from fastbp.schedules import LearningRate, check_learning_rate, is_scheduled
 
 CONVENTIONS = ("pytorch", "scikit-learn")
 
@@ -19,10 +20,18 @@ class _Declared:
     convention: str
 
 
+def keep(description: Any, check: Callable[..., Any], *names: str, **options: Any) -> None:
+    """Check fields of a frozen description, and keep them as Python's own numbers, flags and names.
+
+    So that equal ones are equal and files hold them, whichever number type of NumPy they came as.
+    """
+    for name in names:
+        object.__setattr__(description, name, check(getattr(description, name), name=name, **options))
+
+
 def decay_rates(optimizer: Any, *names: str) -> None:
     """Check decay rates, from 0 to below 1."""
-    for name in names:
-        real_number(getattr(optimizer, name), name, below=1)
+    keep(optimizer, real_number, *names, below=1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,14 +85,15 @@ class Optimizer(_Declared):
         if not hasattr(self, "learning_rate"):
             raise TypeError("Optimizer is what all optimizers share: make one of these, such as fastbp.Adam()")
         check_learning_rate(self.learning_rate)
-        for name in ("l2", "l1", "weight_decay"):
-            real_number(getattr(self, name), name)
+        if not is_scheduled(self.learning_rate):
+            keep(self, real_number, "learning_rate")
+        keep(self, real_number, "l2", "l1", "weight_decay")
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
-                real_number(getattr(self, name), name, positive=True)
+                keep(self, real_number, name, positive=True)
         if self.ema_decay is not None:
             decay_rates(self, "ema_decay")
-        one_of(self.convention, CONVENTIONS, "convention")
+        keep(self, one_of, "convention", options=CONVENTIONS)
         if self.l1 > 0 and self.convention == "scikit-learn":
             raise ValueError(
                 f"l1 goes with convention='pytorch', got l1={self.l1!r} with 'scikit-learn', whose loss has no such "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_random_state
 
+from fastbp._arrays import readable
+
 Array = NDArray[Any]
 
 DLPACK_DEVICES = (2, 13)  # CUDA's own memory and managed memory, as DLPack numbers them
+MT19937_WORDS = 624  # of the state of a Mersenne Twister
 SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, or averaged in float16, are right
 
 
@@ -32,6 +35,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:80]}..."
 
 
+def scalar(value: Any) -> Any:
+    """The one element of an array without dimensions: it stands for the number, name or flag that it holds."""
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
 def one_of(value: Any, options: Sequence[str], name: str) -> str:
     """``value`` where it is one of ``options``.
 
@@ -40,16 +48,24 @@ def one_of(value: Any, options: Sequence[str], name: str) -> str:
         ...
     ValueError: activation must be one of 'identity', 'relu', got 'relu6'
     """
-    if not isinstance(value, str) or value not in options:
+    given = scalar(value)
+    if not isinstance(given, str) or given not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {shown(value)}")
-    return value
+    return str(given)
+
+
+def other_name(value: Any, names: Mapping[str, str]) -> Any:
+    """The name that a thing has here, where ``value`` is another one of it; anything else as it is."""
+    given = scalar(value)
+    return names.get(given, given) if isinstance(given, str) else value
 
 
 def whole_number(value: Any, name: str, *, least: int = 1) -> int:
     """``value`` as an int, where it is a whole number of at least ``least``."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+    given = scalar(value)
+    if isinstance(given, bool | np.bool_) or not isinstance(given, numbers.Integral):
         raise TypeError(f"{name} must be an integer of at least {least}, got {shown(value)}")
-    number = int(value)
+    number = int(given)
     if number < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {shown(value)}")
     if number > sys.maxsize:
@@ -61,10 +77,11 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
     """``value`` as a float, where least <= value < below, or least < value where ``positive``."""
     expected = f"a number {'above' if positive else 'of at least'} {least:g}"
     expected += f" and below {below:g}" if np.isfinite(below) else ""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    given = scalar(value)
+    if isinstance(given, bool | np.bool_) or not isinstance(given, numbers.Real):
         raise TypeError(f"{name} must be {expected}, got {shown(value)}")
     try:
-        number = float(value)
+        number = float(given)
     except OverflowError:
         raise ValueError(f"{name} must be {expected} that a float can hold, got {shown(value)}") from None
     if not ((least < number if positive else least <= number) and number < below):
@@ -74,17 +91,19 @@ def real_number(value: Any, name: str, *, least: float = 0.0, below: float = np.
 
 def flag(value: Any, name: str) -> bool:
     """``value`` as a bool."""
-    if not isinstance(value, bool | np.bool_):
+    given = scalar(value)
+    if not isinstance(given, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
-    return bool(value)
+    return bool(given)
 
 
 def real_dtype(value: Any) -> np.dtype[Any]:
     """float32 or float64 as a dtype."""
+    given = scalar(value)
     # for numpy None is a name of float64, and "f4,(" a SyntaxError
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         with suppress(Exception):
-            if value is not None and np.dtype(value) == dtype:
+            if given is not None and np.dtype(given) == dtype:
                 return dtype
     raise ValueError(f"dtype must be 'float32' or 'float64', got {shown(value)}")
 
@@ -92,12 +111,21 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 def as_random_state(value: Any) -> np.random.RandomState:
     """The generator that a user's ``random_state`` stands for."""
     try:
-        return check_random_state(value)
+        rng = check_random_state(scalar(value))
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "
             f"{shown(value)}"
         ) from None
+    generator = getattr(rng, "_bit_generator", None)
+    if rng is value and type(generator) is np.random.MT19937:  # of a seed there is nothing to look at, for 50 us
+        position = generator.state["state"]["pos"]
+        if not 0 <= position <= MT19937_WORDS:  # NumPy would draw from memory behind its words, and so would the kernel
+            raise ValueError(
+                f"random_state has used {position} of its {MT19937_WORDS} words, which cannot be: its state is "
+                "damaged; make it anew from a seed"
+            )
+    return rng
 
 
 def check_real(array: Array) -> None:
@@ -144,6 +172,7 @@ def real_array(value: Any, name: str, *, dtype: Any, **options: Any) -> Array:
         Naming the argument.
     """
     refuse_device(value, name)
+    value = readable(value, name)
     anything: dict[str, Any] = {
         "dtype": None, "ensure_2d": False, "allow_nd": True, "ensure_all_finite": False, "ensure_min_samples": 0,
     }  # fmt: skip
@@ -196,6 +225,7 @@ def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None, devic
 def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
     """Class labels 0 .. n_classes - 1, one a sample, as intp."""
     refuse_device(y, name)
+    y = readable(y, name)
     try:
         y = np.asarray(y)
     except (TypeError, ValueError) as error:
@@ -216,7 +246,7 @@ def labels(y: Any, name: str, *, n_samples: int, n_classes: int) -> Array:
 def block_labels(y: Any, name: str, *, n_samples: int, blocks: tuple[int, ...]) -> Array:
     """A class label for each sample and block, counted from 0 within the block, as intp."""
     refuse_device(y, name)
-    y, n_blocks = np.asarray(y), len(blocks)
+    y, n_blocks = np.asarray(readable(y, name)), len(blocks)
     if y.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer labels, one for each block, got an array of {y.dtype}")
     if y.shape != (n_samples, n_blocks):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import limited
 from fastbp._gradient_check import Entry, GradientCheck, gradient_check
 from fastbp._gradient_flow import Finding, FlowOfGradients, gradient_flow
 from fastbp._validation import one_of, shown
@@ -95,15 +96,12 @@ def compare_backends(
     True
     """
     model, expected = as_sequential(model), f"backends must name at least two of {', '.join(map(repr, BACKENDS))}"
-    try:
-        names = () if isinstance(backends, str) else tuple(backends)
-    except TypeError:
-        raise TypeError(f"{expected}, got {shown(backends)}") from None
-    if len(names) < 2:
+    given = () if isinstance(backends, str) else limited(backends, expected, most=100)
+    if len(given) < 2:
         raise ValueError(f"{expected}, got {shown(backends)}")
+    names = tuple(one_of(name, BACKENDS, "backends") for name in given)
     results = []
     for name in names:
-        one_of(name, BACKENDS, "backends")
         copy = Sequential._with_weights(model.layers, model.get_weights())
         trainer = Trainer(copy, loss=loss, optimizer=SGD(), backend=name, random_state=0)  # the same masks for all
         results.append(trainer.loss_and_gradients(X, y, sample_weight))

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, readable
 from fastbp._validation import Array, check_real, one_of, real_number, shown
 
 Initializer = Callable[[np.random.RandomState, int, int, str], tuple[Array, Array]]
@@ -135,7 +137,7 @@ class Constant:
 
 def checked_initializer(value: Any) -> str | Initializer:
     """``value`` where a layer can be initialised by it."""
-    if isinstance(value, str) or not callable(value) or isinstance(value, type):
+    if not callable(value) or isinstance(value, type):
         try:
             return one_of(value, tuple(INITIALIZERS), "initializer")
         except ValueError as error:
@@ -146,8 +148,10 @@ def checked_initializer(value: Any) -> str | Initializer:
 
 def checked_bias_initializer(value: Any) -> str | Constant | None:
     """``value`` where a bias can be initialised by it."""
-    if value is None or isinstance(value, Constant) or (isinstance(value, str) and value == "zeros"):
+    if value is None or isinstance(value, Constant):
         return value
+    with suppress(ValueError):
+        return one_of(value, ("zeros",), "bias_initializer")
     raise ValueError(
         f"bias_initializer must be None, 'zeros' or a fastbp.initializers.Constant, got {shown(value)}; for other "
         "biases, let the initializer be a function that returns W and b"
@@ -193,6 +197,7 @@ def layer_weights(
         given[1] = np.full(shape[1], bias_initializer.value if isinstance(bias_initializer, Constant) else 0.0)
     arrays = []
     for name, value, expected in zip("Wb", given, (shape, shape[1:]), strict=True):
+        value = readable(value, f"initializer {shown(initializer)}: {name}", NUMBERS)
         try:
             check_real(np.asarray(value))
             with np.errstate(over="ignore"):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastbp._validation import one_of, real_number, shown, whole_number
+from fastbp._arrays import limited
+from fastbp._validation import one_of, other_name, real_number, shown, whole_number
 from fastbp.initializers import Constant, Initializer, checked_bias_initializer, checked_initializer
 
 ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "logistic",
     "tanh", "exp", "softmax",
 )  # fmt: skip
+MOST_LAYERS = 10**5  # a generator of more may have no end
 _OTHER_NAMES = {"sigmoid": "logistic", "linear": "identity", "swish": "silu"}
 
 
@@ -25,8 +26,7 @@ def activation_name(name: str | None) -> str:
     'logistic'
     """
     name = "identity" if name is None else name
-    name = _OTHER_NAMES.get(name, name) if isinstance(name, str) else name
-    return one_of(name, ACTIVATIONS, "activation")
+    return one_of(other_name(name, _OTHER_NAMES), ACTIVATIONS, "activation")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Dense:
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", whole_number(self.units, "units"))
         object.__setattr__(self, "activation", activation_name(self.activation))
-        checked_initializer(self.initializer)
-        checked_bias_initializer(self.bias_initializer)
+        object.__setattr__(self, "initializer", checked_initializer(self.initializer))
+        object.__setattr__(self, "bias_initializer", checked_bias_initializer(self.bias_initializer))
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class Residual:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_layers(self.layers, "layers of a Residual"))
         object.__setattr__(self, "activation", activation_name(self.activation))
-        checked_initializer(self.initializer)
+        object.__setattr__(self, "initializer", checked_initializer(self.initializer))
 
 
 Layer = Dense | Dropout | BatchNorm | LayerNorm | Residual
@@ -267,11 +267,7 @@ def as_layers(layers: Any, name: str) -> tuple[Layer, ...]:
         Naming what is none.
     """
     known = "fastbp.Dense, Dropout, BatchNorm, LayerNorm or Residual"
-    if isinstance(layers, str) or not isinstance(layers, Sequence):
-        try:
-            layers = tuple(layers)
-        except TypeError:
-            raise TypeError(f"{name} must be a sequence of {known}, got {shown(layers)}") from None
+    layers = limited(layers, f"{name} must be a sequence of {known}", most=MOST_LAYERS)
     if not layers:
         raise ValueError(f"{name} must hold at least one layer, got none")
     for k, layer in enumerate(layers):

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._validation import (
     Array,
     block_labels,
     labels,
     looks_soft,
     one_of,
+    other_name,
     real_array,
     real_number,
+    refuse_device,
     shown,
     soft_targets,
     targets,
@@ -163,12 +167,9 @@ class Loss:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", loss_name(self.name))
-        one_of(self.convention, CONVENTIONS, "convention")
-        try:
-            blocks = tuple(self.blocks)
-        except TypeError:
-            raise TypeError(f"blocks must be a sequence of integers of at least 2, got {self.blocks!r}") from None
-        blocks = tuple(whole_number(size, f"blocks[{k}]", least=2) for k, size in enumerate(blocks))
+        object.__setattr__(self, "convention", one_of(self.convention, CONVENTIONS, "convention"))
+        given = limited(self.blocks, "blocks must be a sequence of integers of at least 2")
+        blocks = tuple(whole_number(size, f"blocks[{k}]", least=2) for k, size in enumerate(given))
         if blocks and self.name != "softmax_cross_entropy":
             raise ValueError(f"blocks are for the loss 'softmax_cross_entropy', got {blocks} for {self.name!r}")
         object.__setattr__(self, "blocks", blocks)
@@ -266,7 +267,11 @@ class Loss:
 
         With blocks the labels are (n_samples, n_blocks).
         """
+        refuse_device(y, name)
+        y = readable(y, name)
         if self.name == "softmax_cross_entropy":
+            if sparse.issparse(y):
+                raise TypeError(f"{name} is sparse, and labels or shares of classes are wanted: pass {name}.toarray()")
             if looks_soft(y, n_outputs, bool(self.blocks)):
                 return soft_targets(y, name, n_samples=n_samples, n_outputs=n_outputs, blocks=self.blocks, dtype=dtype)
             if self.blocks:
@@ -291,7 +296,7 @@ def loss_name(name: Any) -> str:
     >>> loss_name("mae")
     'mean_absolute_error'
     """
-    return one_of(_OTHER_NAMES.get(name, name) if isinstance(name, str) else name, LOSSES, "loss")
+    return one_of(other_name(name, _OTHER_NAMES), LOSSES, "loss")
 
 
 def as_loss(loss: Any) -> Loss:
@@ -301,9 +306,10 @@ def as_loss(loss: Any) -> Loss:
 
 def _levels(value: Any) -> float | tuple[float, ...]:
     """A level, or one for each output."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and not value.ndim):
         return real_number(value, "level", positive=True, below=1.0)
-    levels = tuple(real_number(one, f"level[{k}]", positive=True, below=1.0) for k, one in enumerate(value))
+    given = limited(value, "level must be a number, or one for each output")
+    levels = tuple(real_number(one, f"level[{k}]", positive=True, below=1.0) for k, one in enumerate(given))
     if not levels:
         raise ValueError("level must be a number, or one for each output, got none")
     return levels
@@ -315,6 +321,7 @@ def _class_weight(value: Any, loss: str) -> tuple[Any, ...]:
     expected = "a number for each class" if softmax else "a pair, for targets of 0 and of 1, or one for each output"
     if isinstance(value, str | dict) or not isinstance(value, Iterable):
         raise TypeError(f"class_weight must be a sequence, {expected}, got {shown(value)}")
+    value = readable(value, "class_weight", NUMBERS)
     weights = real_array(value, "class_weight", dtype=np.float64, ensure_2d=False)
     fits = weights.ndim == 1 and len(weights) > 1 if softmax else weights.shape[-1] == 2 and weights.ndim <= 2
     if not fits or not weights.size:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._busy import SET_ELSEWHERE, refuse_elsewhere
 from fastbp._descriptions import load_model, save_model
 from fastbp._files import as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
-from fastbp._validation import Array, as_random_state, check_real, flag, matrix, real_dtype, shown, whole_number
-from fastbp.backends import Network, as_precision, get_backend
+from fastbp._validation import Array, as_random_state, check_real, flag, matrix, one_of, real_dtype, shown, whole_number
+from fastbp.backends import BACKENDS, Network, as_precision, get_backend
 from fastbp.layers import Layer, as_layers
 from fastbp.losses import LINKS
 
@@ -74,11 +75,11 @@ class Sequential:
     def _describe(self, layers: Any, n_features: Any, dtype: Any) -> list[Initializers]:
         """Set everything but the weights, checked; the initializers that these are drawn with."""
         self.layers = as_layers(layers, "layers")
-        self.n_features = whole_number(n_features, "n_features")
-        self.dtype = real_dtype(dtype)
-        self._described, initializers = network_of(self.layers, self.n_features, self.dtype)
+        self._described, initializers = network_of(
+            self.layers, whole_number(n_features, "n_features"), real_dtype(dtype)
+        )
         self.link = self._described.activations[-1]
-        _check_size(self._described)
+        check_size(self._described)
         return initializers
 
     @classmethod
@@ -96,8 +97,11 @@ class Sequential:
         """A model that takes over these arrays, of one dtype, instead of drawing its own."""
         model = cls.__new__(cls)
         # whatever has the first weights, they have a row or an element for each feature
-        model.layers, model.n_features, model.dtype = tuple(layers), len(weights[0]), weights[0].dtype
-        model._described, _ = network_of(model.layers, model.n_features, model.dtype)
+        model.layers = tuple(layers)
+        model._described, _ = network_of(model.layers, len(weights[0]), weights[0].dtype)
+        shapes = [array.shape for array in weights]
+        if shapes != model._described.shapes:  # kernels read as much as the layers say
+            raise ValueError(f"layers need weights of the shapes {model._described.shapes}, got {shapes}")
         model.link = model._described.activations[-1] if link is None else link
         model._weights = [np.ascontiguousarray(array) for array in weights]
         return model
@@ -131,6 +135,16 @@ class Sequential:
         gradients; biases, activations, normalisation, the loss and the optimizer are not counted.
         """
         return summarize(self)
+
+    @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return self._described.widths[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of parameters, activations and predictions."""
+        return self._described.dtype
 
     @property
     def n_outputs(self) -> int:
@@ -171,17 +185,13 @@ class Sequential:
         refuse_elsewhere(self, SET_ELSEWHERE)
         shapes, names = self._described.shapes, self._described.names
         listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
-        try:
-            given = list(weights)
-        except TypeError:
-            raise TypeError(
-                f"weights must be a sequence of {len(shapes)} arrays ({listed}), got {shown(weights)}"
-            ) from None
+        given = limited(weights, f"weights must be a sequence of {len(shapes)} arrays ({listed})", most=len(shapes) + 1)
         if len(given) != len(shapes):
             raise ValueError(f"weights must be {len(shapes)} arrays ({listed}), got {len(given)}")
         new = []
         for k, (value, shape) in enumerate(zip(given, shapes, strict=True)):
             name = f"weights[{k}] ({names[k]})"
+            value = readable(value, name, NUMBERS)
             try:
                 check_real(np.asarray(value))
                 with np.errstate(over="ignore"):
@@ -284,6 +294,7 @@ class Sequential:
         RuntimeError
             For ``backend="cuda"`` where the extra, a driver or a device is missing.
         """
+        backend = one_of(backend, BACKENDS, "backend")
         chosen, precision = get_backend(backend), as_precision(precision, backend, self.dtype)
         X = matrix(X, "X", dtype=self.dtype, n_columns=self.n_features, device=backend == "cuda")
         check_sparse(self._described, X, "X", backend)
@@ -305,7 +316,7 @@ def as_sequential(model: Any) -> Sequential:
     return model
 
 
-def _check_size(network: Network) -> None:
+def check_size(network: Network) -> None:
     """Raise a ValueError for a network that this machine cannot hold."""
     n_parameters = sum(math.prod(shape) for shape in network.shapes)
     needed, memory = n_parameters * (8 + network.dtype.itemsize), sys.maxsize  # they are drawn in float64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fastbp._optimizer import CONVENTIONS, Optimizer, decay_rates
+from fastbp._optimizer import CONVENTIONS, Optimizer, decay_rates, keep
 from fastbp._validation import flag, real_number
 from fastbp.schedules import LearningRate
 
@@ -56,10 +56,10 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real_number(self.momentum, "momentum")
+        keep(self, real_number, "momentum")
         if self.momentum > 1:
             raise ValueError(f"momentum must be a number from 0 to 1, got {self.momentum!r}")
-        flag(self.nesterov, "nesterov")
+        keep(self, flag, "nesterov")
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,8 +114,8 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         decay_rates(self, "beta_1", "beta_2")
-        real_number(self.epsilon, "epsilon", positive=True)
-        flag(self.amsgrad, "amsgrad")
+        keep(self, real_number, "epsilon", positive=True)
+        keep(self, flag, "amsgrad")
 
 
 @dataclass(frozen=True, repr=False)
@@ -195,8 +195,8 @@ class NAdam(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         decay_rates(self, "beta_1", "beta_2")
-        real_number(self.epsilon, "epsilon", positive=True)
-        real_number(self.momentum_decay, "momentum_decay")
+        keep(self, real_number, "epsilon", positive=True)
+        keep(self, real_number, "momentum_decay")
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,8 +250,8 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         decay_rates(self, "alpha", "momentum")
-        real_number(self.epsilon, "epsilon", positive=True)
-        flag(self.centered, "centered")
+        keep(self, real_number, "epsilon", positive=True)
+        keep(self, flag, "centered")
 
 
 @dataclass(frozen=True, repr=False)
@@ -300,9 +300,8 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real_number(self.learning_rate_decay, "learning_rate_decay")
-        real_number(self.initial_accumulator_value, "initial_accumulator_value")
-        real_number(self.epsilon, "epsilon", positive=True)
+        keep(self, real_number, "learning_rate_decay", "initial_accumulator_value")
+        keep(self, real_number, "epsilon", positive=True)
 
 
 @dataclass(frozen=True, repr=False)

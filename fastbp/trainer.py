@@ -16,7 +16,7 @@ from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
 from fastbp._fit import Data, train
 from fastbp._network import check_sparse
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, shown, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, scalar, shown, whole_number
 from fastbp._weights import check_terms, usable_weights
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
@@ -231,7 +231,8 @@ class Trainer:
         """
         epochs, batch_size = whole_number(epochs, "epochs"), whole_number(batch_size, "batch_size")
         shuffle = flag(shuffle, "shuffle")
-        verbose = whole_number(int(verbose) if isinstance(verbose, bool) else verbose, "verbose", least=0)
+        verbose = scalar(verbose)
+        verbose = whole_number(int(verbose) if isinstance(verbose, bool | np.bool_) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
         if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
             raise ValueError(
@@ -352,7 +353,9 @@ class Trainer:
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """X, y and weights as a backend takes them."""
-        model = self.model
+        model, self.loss = as_sequential(self.model), as_loss(self.loss)
+        # both may have been replaced since
+        self._link = self.loss.check_output(model.n_outputs, model._described.activations[-1])
         device = self.backend == "cuda"
         X = matrix(X, f"{prefix}X", dtype=model.dtype, n_columns=model.n_features, device=device)
         check_sparse(model._described, X, f"{prefix}X", self.backend)

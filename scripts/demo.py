@@ -139,7 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import matplotlib
     except ImportError:
-        raise SystemExit("the picture needs matplotlib: pip install 'fastbp[plot]'") from None
+        from fastbp._extras import how_to_install
+
+        raise SystemExit(f"the picture needs matplotlib: {how_to_install('plot')}") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

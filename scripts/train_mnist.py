@@ -218,7 +218,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import matplotlib
     except ImportError:
-        raise SystemExit("the pictures need matplotlib: pip install 'fastbp[plot]'") from None
+        from fastbp._extras import how_to_install
+
+        raise SystemExit(f"the pictures need matplotlib: {how_to_install('plot')}") from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

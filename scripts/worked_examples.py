@@ -151,7 +151,9 @@ def main(argv: list[str] | None = None) -> int:
         try:
             import matplotlib  # noqa: F401
         except ImportError:
-            raise SystemExit("the figures need matplotlib: pip install 'fastbp[plot]'") from None
+            from fastbp._extras import how_to_install
+
+            raise SystemExit(f"the figures need matplotlib: {how_to_install('plot')}") from None
     texts = outputs()
     if args.mnist is not None or not args.check:
         texts["digits"] = digits_output(args.mnist)

@@ -55,7 +55,7 @@ def test_a_missing_extra_is_named():
     start = "import sys\nsys.modules['numba_cuda'] = None\n"
     end = "assert not [name for name in sys.modules if name.startswith('numba.cuda')]"
     lines = succeed("-c", start + TRAIN + end).stdout.splitlines()
-    lacking = 'the extra is missing: install it by pip install "fastbp[cuda]"'
+    lacking = 'the extra is missing: install what it needs by pip install "numba-cuda[cu13]>=0.30"'
     assert lines[0] == lines[1] == f"backend='cuda' needs an NVIDIA GPU, but {lacking}"
     assert lines[2] == f"device='cuda' needs an NVIDIA GPU, but {lacking}"
     assert lines[3:] == [f"device='auto' trains on the CPU: {lacking}", f"none: {lacking}"]
@@ -143,7 +143,7 @@ def test_a_whole_machine_lacks_nothing(machine):
             ["the driver is not used: CUDA is disabled"],
         ),
         ({"version": (12, 4)}, ["the driver is too old: it is for CUDA 12.4, and the compiler for CUDA 13.1", "cu12]"]),
-        ({"usable": False}, ["the extra is not whole (no NVVM", 'pip install "fastbp[cuda]"']),
+        ({"usable": False}, ["the extra is not whole (no NVVM", 'by pip install "numba-cuda[cu13]']),
     ],
 )
 def test_what_is_missing_is_named(machine, options, parts):

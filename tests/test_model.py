@@ -208,7 +208,7 @@ def test_wrong_layers_are_named(arguments, error, message):
         (np.zeros((2, 4), "f4,f4"), TypeError, "X is not usable: it must hold real numbers, got an array of"),
         (np.zeros((2, 4), complex), TypeError, "X is not usable: it must hold real numbers, got an array of complex"),
         ([[1.0, 2.0, 3.0, 10**400]], ValueError, "X is not usable: it holds a number too large for float32"),
-        (None, ValueError, "X is not usable"),
+        (None, TypeError, "X is not usable: None is no array; pass an array of shape"),
     ],
 )
 def test_wrong_X_is_named(X, error, message):

@@ -82,7 +82,7 @@ def test_without_matplotlib_the_error_names_the_extra():
     done = run("import sys; sys.modules['matplotlib'] = None; import fastbp; import fastbp.plotting")
     assert done.returncode == 1
     assert "ImportError: fastbp.plotting draws with matplotlib" in done.stderr
-    assert "pip install 'fastbp[plot]'" in done.stderr
+    assert 'which is not installed: pip install "matplotlib>=3.9"' in done.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ BAD_FITS = [
     (dict(y=Y.astype(float)), TypeError, "y must hold integer labels from 0 to 3, got an array of float64"),
     (dict(y=Y.astype(str)), TypeError, "y must hold integer labels"),
     (dict(y=Y.astype("m8[s]")), TypeError, "y must hold integer labels"),
-    (dict(y=[[0], [1, 2]]), ValueError, "y is not usable as labels, one for each row of X: setting an array element"),
+    (dict(y=[[0], [1, 2]]), ValueError, "y is not usable: its rows have different lengths, from 1 to 2"),
     (dict(y=[10**400] * 53), TypeError, "y must hold integer labels from 0 to 3, got an array of object"),
     (dict(epochs=10**5000), ValueError, "epochs must be an integer of at most 9223372036854775807, got <int>"),
     (dict(epochs=-(10**5000)), ValueError, "epochs must be an integer of at least 1, got <int>"),
@@ -173,13 +173,14 @@ def test_bad_optimizers_are_named(make, error, message):
 def test_more_threads_than_there_are_is_a_warning():
     trainer = fastbp.Trainer(new_model(), loss="softmax_cross_entropy", n_threads=1000)
     estimator = fastbp.MLPClassifier((5,), n_jobs=1000, max_iter=1, tol=1e9)
-    for call in (
-        lambda: trainer.fit(X, Y),
-        lambda: trainer.loss_and_gradients(X, Y),
-        lambda: trainer.model.predict(X, n_threads=1000),
-        lambda: estimator.partial_fit(X, Y, classes=[0, 1, 2, 3]),
+    for name, call in (
+        ("n_threads", lambda: trainer.fit(X, Y)),
+        ("n_threads", lambda: trainer.loss_and_gradients(X, Y)),
+        ("n_threads", lambda: trainer.model.predict(X, n_threads=1000)),
+        ("n_jobs", lambda: estimator.partial_fit(X, Y, classes=[0, 1, 2, 3])),
+        ("n_jobs", lambda: estimator.predict(X)),
     ):
-        with pytest.warns(UserWarning, match="n_threads is 1000, but Numba's pool has") as caught:
+        with pytest.warns(UserWarning, match=f"^{name} is 1000, but Numba's pool has") as caught:
             call()
         assert {warning.filename for warning in caught} == {__file__}  # the line that has asked for them
 

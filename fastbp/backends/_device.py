@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numba
 import numpy as np
 
+from fastbp._extras import how_to_install
 from fastbp._validation import Array, on_device
 
-INSTALL = 'install it by pip install "fastbp[cuda]"'
 OLDEST = (8, 0)  # compute capability: the first with asynchronous copies and TF32
 # Rows times parameters from which predictions of host arrays go to the device. To lay out weights, launch and copy back
 # is taken for 1 ms, whatever the size; in this time a CPU at 200 GFLOP/s does 2 FLOP for each of 1e8 of them.
@@ -71,13 +73,17 @@ def _in_a_line(error: Any) -> str:
     return f"{type(error).__name__}: {text}" if isinstance(error, BaseException) else text
 
 
+def _install() -> str:
+    return f"install what it needs by {how_to_install('cuda')}"
+
+
 def _without_extra() -> str | None:
     if not simulated() and importlib.util.find_spec("numba_cuda") is None:
-        return f"the extra is missing: {INSTALL}"
+        return f"the extra is missing: {_install()}"
     try:
         _target()
     except Exception as error:
-        return f"the extra is not whole ({_in_a_line(error)}): {INSTALL}"
+        return f"the extra is not whole ({_in_a_line(error)}): {_install()}"
     return None
 
 
@@ -92,7 +98,7 @@ def _without_driver() -> str | None:
             return f"the driver is not used: {text}"
         return f"the driver is missing or does not work: install NVIDIA's, version 580 or newer for CUDA 13 ({text})"
     if not usable:
-        return f"the extra is not whole (no NVVM, the compiler's library): {INSTALL}"
+        return f"the extra is not whole (no NVVM, the compiler's library): {_install()}"
     driver = cuda.cudadrv.driver.driver.get_version()
     try:
         toolkit = cuda.runtime.get_version()
@@ -178,6 +184,17 @@ def _of_dlpack(X: Any) -> _Interface:
     return _Interface(interface, view)
 
 
+def _check_interface(interface: Mapping[str, Any]) -> None:
+    """Raise a ValueError where what an array says of itself contradicts itself; whether it is true nobody can see."""
+    shape, strides = tuple(interface["shape"]), interface.get("strides")
+    if any(n < 0 for n in shape) or (strides is not None and len(strides) != len(shape)):
+        raise ValueError(f"its shape {shape} and its strides {strides} are none")
+    if interface.get("mask") is not None:
+        raise ValueError("it has a mask: fill it up first")
+    if interface["data"][0] <= 0 and 0 not in shape:
+        raise ValueError(f"its {math.prod(shape)} elements lie nowhere")
+
+
 def as_device_array(X: Any, name: str = "X") -> Any:
     """An array of the device as Numba's, on the same memory: by ``__cuda_array_interface__``, otherwise by DLPack.
 
@@ -194,6 +211,7 @@ def as_device_array(X: Any, name: str = "X") -> Any:
         if place is not None and not simulated() and place[1] != cuda.get_current_device().id:
             raise ValueError(f"it lies on device {place[1]}, and the current one is {cuda.get_current_device().id}")
         given = X if hasattr(X, "__cuda_array_interface__") else _of_dlpack(X)
+        _check_interface(given.__cuda_array_interface__)
         if not simulated():
             return cuda.as_cuda_array(given)
         view = np.asarray(_Interface(given.__cuda_array_interface__, X))

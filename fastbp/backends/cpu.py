@@ -18,12 +18,20 @@ from fastbp.kernels.cpu.training import apply_gradients, train_steps
 
 def _threads(n_threads: int | None) -> int:
     """Threads that a request stands for: None is all usable ones, more than Numba's pool is clipped."""
-    if n_threads is None:
-        return usable_threads()
+    return all_threads() if n_threads is None else within_pool(n_threads, "n_threads")
+
+
+def all_threads() -> int:
+    """Threads that None stands for."""
+    return usable_threads()
+
+
+def within_pool(n_threads: int, name: str) -> int:
+    """So many threads, or as many as Numba's pool has, with a warning that names the parameter of the user."""
     pool = numba.config.NUMBA_NUM_THREADS
     if n_threads > pool:
         warnings.warn(
-            f"n_threads is {n_threads}, but Numba's pool has {pool}: using {pool}. Set NUMBA_NUM_THREADS before the "
+            f"{name} is {n_threads}, but Numba's pool has {pool}: using {pool}. Set NUMBA_NUM_THREADS before the "
             "first import of numba for a larger pool",
             stacklevel=users_level(),
         )

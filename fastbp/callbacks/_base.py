@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastbp._arrays import limited
 from fastbp._validation import shown
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Callback:
         """Take over what :meth:`get_state` gave; called after ``on_train_begin`` where a training is resumed."""
 
 
+MOST = 10**4  # a generator of more callbacks may have no end
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
@@ -105,10 +107,7 @@ def as_listeners(callbacks: Any) -> list[Callback]:
     TypeError
         For what can be none, or has a method that is not known.
     """
-    try:
-        given = list(callbacks)
-    except TypeError:
-        raise TypeError(f"callbacks must be a sequence of fastbp.Callback, got {shown(callbacks)}") from None
+    given = limited(callbacks, "callbacks must be a sequence of fastbp.Callback", most=MOST)
     return [_as_listener(callback) for callback in given]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastbp._files import as_path
-from fastbp._validation import flag, one_of, shown
+from fastbp._validation import flag, one_of, scalar, shown
 from fastbp.callbacks._base import Callback
 from fastbp.schedules._base import UNITS
 
@@ -103,9 +103,10 @@ class CSVLogger(Callback):
     optional = True
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False, separator: str = ",") -> None:
-        self.path, self.append, self.separator = os.fspath(as_path(path)), flag(append, "append"), separator
-        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
+        self.path, self.append, given = os.fspath(as_path(path)), flag(append, "append"), scalar(separator)
+        if not isinstance(given, str) or len(given) != 1 or given in '"\r\n':
             raise ValueError(f"separator must be one character, and no quote or line end, got {shown(separator)}")
+        self.separator = str(given)
         self._file: BinaryIO | None = None
         self._columns: list[str] = []
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastbp._validation import one_of, shown
+from fastbp._validation import one_of, scalar, shown
 
 FALLS = ("loss", "error", "seconds")
 RISES = ("accuracy", "acc", "score", "auc", "f1", "precision", "recall", "r2")
@@ -33,11 +33,12 @@ class Monitor:
     """
 
     def __init__(self, name: Any, mode: str) -> None:
-        if not isinstance(name, str) or not name:
+        given = scalar(name)
+        if not isinstance(given, str) or not given:
             raise TypeError(f"monitor must be the name of a value, such as 'val_loss', got {shown(name)}")
-        self.name, self.mode = name, one_of(mode, ("auto", "min", "max"), "mode")
-        if mode == "auto":
-            last = name.rsplit("_", 1)[-1]
+        self.name, self.mode = str(given), one_of(mode, ("auto", "min", "max"), "mode")
+        if self.mode == "auto":
+            last = self.name.rsplit("_", 1)[-1]
             if last not in FALLS + RISES:
                 raise ValueError(
                     f"mode='auto' cannot tell whether {name!r} is to fall or to rise: say mode='min' or mode='max'"

@@ -11,20 +11,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp._busy import Use, training
 from fastbp._fit import Data, train
 from fastbp._network import network_of
-from fastbp._validation import Array, as_rows
+from fastbp._validation import Array, as_random_state, as_rows, real_dtype
 from fastbp._weights import usable_weights
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.estimators._alone import CALLBACK_STATE, alone
 from fastbp.estimators._callbacks import SklearnCallbacks
-from fastbp.estimators._device import prediction_backend, training_backend
+from fastbp.estimators._device import prediction_backend, threads_of, training_backend
 from fastbp.estimators._fitted import replace_fitted
 from fastbp.estimators._inputs import checked_rows, on_the_host
 from fastbp.estimators._interchange import Interchange
@@ -50,7 +49,7 @@ from fastbp.estimators._validation import Score, scored_by, scored_by_outputs, s
 from fastbp.kernels.layout import BATCH_NORM, DROPOUT
 from fastbp.layers import Dense
 from fastbp.losses import Loss
-from fastbp.model import Sequential
+from fastbp.model import Sequential, check_size
 from fastbp.optimizers import Optimizer
 from fastbp.trainer import Trainer
 
@@ -108,6 +107,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any]) -> Self:
         with self._whole_or_as_before() as use:
             use.begun = True
+            if self.dtype is not None:
+                real_dtype(self.dtype)
             if incremental:  # scikit-learn's wrapper looks at the parameters in the first call alone
                 self._validate_params()
             if incremental and self._has_stopped(validation):
@@ -127,7 +128,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 "partial_fit" if incremental else "fit", max_subtasks=1 if incremental else self.max_iter
             )
             context.call_on_fit_task_begin(estimator=self, **given)
-            rng = check_random_state(self.random_state)
+            rng = as_random_state(self.random_state)
             trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental, backend)
             model = trainer.model
             listeners: list[Callback] = []
@@ -174,10 +175,6 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         """What the estimator has when the training ends with this model."""
         return {**state, **fitted_arrays(model)}
 
-    @property
-    def _n_threads(self) -> int | None:
-        return None if self.n_jobs in (None, -1) else int(self.n_jobs)
-
     def _held_out(self, given: tuple[Any, Any, Any], state: dict[str, Any], dtype: Any) -> tuple[Rows | None, Any]:
         """Validation rows that the caller gave, checked, and as they were given."""
         X, y, sample_weight = given
@@ -215,7 +212,9 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
         layers = described(self, sizes, Dense(n_outputs, self._link(out_activation, state)))
         if first_pass:
-            parameters = drawn(self, network_of(layers, widths[0], dtype)[0], rng)
+            network = network_of(layers, widths[0], dtype)[0]
+            check_size(network)
+            parameters = drawn(self, network, rng)
         else:
             check_goes_on(self, widths, out_activation, state.get("_n_targets"))
             parameters = [array.astype(dtype) for array in fitted_parameters(self)]
@@ -224,7 +223,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         state["n_outputs_"] = n_outputs
         optimizer, model = optimizer_of(self), Sequential._with_weights(layers, parameters)
         trainer = Trainer(
-            model, loss=loss, optimizer=optimizer, n_threads=self._n_threads, random_state=rng,
+            model, loss=loss, optimizer=optimizer, n_threads=threads_of(self.n_jobs, backend[0]), random_state=rng,
             on_divergence="ignore", backend=backend[0], precision=backend[1],
         )  # fmt: skip
         if model._described.has(DROPOUT):
@@ -246,7 +245,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         validation = None if held_out is None else self._data(held_out, trainer.loss)
         loss, n_iter, history = minimize_lbfgs(
             trainer, self._data(rows, trainer.loss), validation, listeners,
-            alpha=self.alpha, tol=self.tol, max_iter=self.max_iter, max_fun=self.max_fun,
+            alpha=float(self.alpha), tol=float(self.tol), max_iter=int(self.max_iter), max_fun=int(self.max_fun),
         )  # fmt: skip
         state |= {"n_iter_": n_iter, "loss_": loss, "history_": history, "stopped_early_": False}
         state["validation_loss_curve_"] = None if held_out is None else history["val_loss"]
@@ -273,13 +272,13 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                     )
                 # multilabel and multioutput targets are not stratified
                 stratify = is_classifier(self) and rows.y.shape[1] == 1
-                rows, held_out = split(rows, self.validation_fraction, trainer._rng, stratify)
+                rows, held_out = split(rows, float(self.validation_fraction), trainer._rng, stratify)
                 for part, which in ((rows, "trained on"), (held_out, "held out by early_stopping=True")):
                     if part.weights is not None:
                         usable_weights(part.weights, f"{self._weights_name('sample_weight', True)} of the rows {which}")
             score = self._score(model, held_out, scoring_rows, state)
         n_samples = rows.X.shape[0]
-        batch_size = min(200, n_samples) if self.batch_size == "auto" else self.batch_size
+        batch_size = min(200, n_samples) if self.batch_size == "auto" else int(self.batch_size)
         if batch_size > n_samples:
             warnings.warn(
                 f"Got `batch_size` {batch_size} larger than sample size {n_samples}. It is going to be clipped",
@@ -299,7 +298,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             trainer,
             self._data(rows, trainer.loss),
             None if held_out is None else self._data(held_out, trainer.loss),
-            1 if incremental else self.max_iter,
+            1 if incremental else int(self.max_iter),
             min(batch_size, n_samples),
             self.shuffle,
             [progress, *listeners],
@@ -342,9 +341,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
             )
         backend, precision = prediction_backend(self, network, X)
-        return get_backend(backend).predict(
-            network, parameters, X, raw=raw, n_threads=self._n_threads, precision=precision
-        )
+        n_threads = threads_of(self.n_jobs, backend)
+        return get_backend(backend).predict(network, parameters, X, raw=raw, n_threads=n_threads, precision=precision)
 
     @property
     def _widths(self) -> tuple[int, ...]:

@@ -12,6 +12,19 @@ from fastbp.backends import Network
 from fastbp.backends._device import is_on_device, missing, require, worth_it
 
 
+def threads_of(n_jobs: Any, backend: str) -> int | None:
+    """Threads that ``n_jobs`` stands for: None for all usable ones; from -2 on all but one, all but two, ... of them.
+
+    More than there are is clipped with a warning.
+    """
+    if n_jobs in (None, -1) or backend != "cpu":
+        return None
+    from fastbp.backends import cpu  # compiled code, which is not needed before the first fit
+
+    n_threads = int(n_jobs)
+    return max(1, cpu.all_threads() + 1 + n_threads) if n_threads < 0 else cpu.within_pool(n_threads, "n_jobs")
+
+
 def reads_device(estimator: Any) -> bool:
     """Whether the estimator takes arrays where they lie on the device; a RuntimeError where device="cuda" has none."""
     if estimator.device == "cuda":

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
+from fastbp._arrays import ENTRIES, ROWS, readable
 from fastbp._validation import Array, as_rows, refuse_device
 from fastbp.backends._device import device_matrix, is_on_device, on_host
 from fastbp.estimators._device import reads_device
 
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors of Python's own say which argument they are about, and numbers that no float holds are a ValueError."""
+    try:
+        yield
+    except OverflowError:
+        raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
+    except TypeError as error:
+        if not str(error).startswith(("float() argument must be", "Cannot cast array data")):
+            raise
+        raise TypeError(f"{name} is not usable: {error}; {ROWS if name.startswith('X') else ENTRIES}") from None
+
+
+def of_numbers(values: Any) -> Any:
+    """An array of numbers: objects, which scikit-learn leaves as they are where they come in a list, as floats."""
+    return values.astype(np.float64) if values.dtype == object else values
 
 
 def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, converts: bool = True) -> Any:
@@ -24,8 +46,10 @@ def checked_rows(estimator: Any, X: Any, name: str = "X", *, dtype: Any, convert
     if is_on_device(X):
         X = _device_rows(estimator, X, name, dtype)
         return validate_data(estimator, X, reset=False, skip_check_array=True)
-    wanted = dtype if converts else "numeric"
-    return as_rows(validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE))
+    X, wanted = readable(X, name, alone=False), dtype if converts else "numeric"
+    with named(name):
+        X = validate_data(estimator, X, dtype=wanted, order="C", reset=False, accept_sparse=SPARSE)
+        return as_rows(of_numbers(X))
 
 
 def checked_rows_and_targets(
@@ -38,13 +62,16 @@ def checked_rows_and_targets(
     if is_on_device(X):
         X = _device_rows(estimator, X, "X", dtype)
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
-        y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
+        with named("y"):
+            y = _check_y(y, multi_output=True, y_numeric=y_numeric, estimator=estimator)
         check_consistent_length(X, y)
         return X, y
-    X, y = validate_data(
-        estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
-        accept_sparse=SPARSE,
-    )  # fmt: skip
+    X = readable(X, "X", alone=False)
+    with named("X or y"):
+        X, y = validate_data(
+            estimator, X, y, multi_output=True, y_numeric=y_numeric, dtype=dtype, order="C", reset=reset,
+            accept_sparse=SPARSE,
+        )  # fmt: skip
     return as_rows(X), y
 
 
@@ -55,10 +82,15 @@ def _device_rows(estimator: Any, X: Any, name: str, dtype: Any) -> Any:
 
 
 def on_the_host(estimator: Any, **given: Any) -> list[Any]:
-    """Targets and weights by their names: as they are, or copied from the device where the estimator computes there."""
+    """Targets and weights by their names: as they are, or copied from the device where the estimator computes there.
+
+    Whatever else is no array is refused, before scikit-learn looks at it; None is for it to judge.
+    """
     for name, value in given.items():
         if is_on_device(value):
             if not reads_device(estimator):
                 refuse_device(value, name)
             given[name] = on_host(value, name, backend="cuda")
+        elif value is not None:
+            given[name] = readable(value, name, alone=False)
     return list(given.values())

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbp._arrays import limited
 from fastbp._network import network_of
-from fastbp._validation import Array, real_number, shown
+from fastbp._validation import Array, real_number, scalar, shown
 from fastbp.backends import Network
 from fastbp.backends._targets import too_few_rows
 from fastbp.estimators._parameters import layer_activations
@@ -63,8 +64,10 @@ def dropout_rates(dropout: Any, n_layers: int) -> list[float]:
     TypeError, ValueError
         For another number of rates, or one that is not from 0 to below 1.
     """
+    dropout = scalar(dropout)
     if not hasattr(dropout, "__len__"):
         return [float(dropout)] * n_layers
+    dropout = limited(dropout, "dropout must be a rate, or one for each hidden layer")
     if len(dropout) != n_layers:
         raise ValueError(
             f"dropout has {len(dropout)} rates, but there are {n_layers} hidden layers: give one rate for all, or one "

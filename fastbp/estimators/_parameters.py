@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from fastbp._arrays import limited
+from fastbp._validation import scalar, shown
 from fastbp.kernels.layout import RECTIFIERS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
 from fastbp.schedules import ReduceOnPlateau, is_scheduled
@@ -18,6 +20,7 @@ from fastbp.schedules import ReduceOnPlateau, is_scheduled
 THEIR_ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}  # scikit-learn's
 HIDDEN_ACTIVATIONS = THEIR_ACTIVATIONS | set(RECTIFIERS)
 STOCHASTIC_SOLVERS = ("sgd", "adam", "rmsprop", "adagrad", "adamw", "nadam", "lion")
+
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -44,8 +47,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
-    "n_jobs": [Interval(Integral, 1, None, closed="left"), Options(Integral, {-1}), None],
-    "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+    "n_jobs": [Interval(Integral, 1, None, closed="left"), Interval(Integral, None, -1, closed="right"), None],
+    "dtype": [str, type, np.dtype, None],  # which of them: see real_dtype
     "callbacks": ["array-like", None],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
@@ -58,9 +61,13 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 def layer_sizes(sizes: Any) -> list[int]:
     """Units of each hidden layer."""
-    given = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+    sizes = scalar(sizes)
+    expected = "hidden_layer_sizes must be > 0, whole numbers of units"
+    given = limited(sizes, expected) if hasattr(sizes, "__iter__") else [sizes]
+    if isinstance(sizes, Set | Mapping):
+        raise ValueError(f"{expected} in the order of the layers, which a {type(sizes).__name__} has not; give a tuple")
     if any(isinstance(n, bool | np.bool_) or not isinstance(n, Integral) or n <= 0 for n in given):
-        raise ValueError(f"hidden_layer_sizes must be > 0, whole numbers of units, got {given}.")
+        raise ValueError(f"{expected}, got {shown(given)}.")
     return [int(n) for n in given]
 
 

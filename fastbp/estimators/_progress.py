@@ -94,7 +94,7 @@ class Progress(Callback):
         before_this = getattr(estimator, "_best_weights", None) if goes_on else None
         self.best_weights: list[Array] | None = before_this or None
         other_rows = goes_on and before_this is None  # after a fit, which had validation rows of its own
-        stopping = estimator.early_stopping
+        stopping = bool(estimator.early_stopping)
         fresh = {
             "t_": 0,
             "loss_curve_": [],
@@ -137,7 +137,8 @@ class Progress(Callback):
             self._compare_loss(logs["loss"])
         state["history_"].append(values)
         if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
-            trainer.learning_rate = estimator.learning_rate_init / (state["t_"] + 1) ** estimator.power_t
+            rate, power = float(estimator.learning_rate_init), float(estimator.power_t)
+            trainer.learning_rate = rate / (state["t_"] + 1) ** power
         if state["_no_improvement_count"] > estimator.n_iter_no_change:
             if self._stops(trainer):
                 state["stopped_early_"] = True
@@ -181,7 +182,8 @@ class Progress(Callback):
 
     def _compare_loss(self, loss: float) -> None:
         state = self._state
-        self._count(loss <= state["best_loss_"] - self._estimator.tol, loss < state["best_loss_"], state["best_loss_"])
+        best, tol = state["best_loss_"], float(self._estimator.tol)
+        self._count(loss <= best - tol, loss < best, best)
         if loss < state["best_loss_"]:
             state["best_loss_"] = loss
 
@@ -202,7 +204,7 @@ class Progress(Callback):
             print(f"Validation score: {score:f}")
         best = state["best_validation_score_"]
         self._scores = self._scores or score > -np.inf
-        self._count(score >= best + self._estimator.tol, score > best, best)
+        self._count(score >= best + float(self._estimator.tol), score > best, best)
         if score > best:
             state["best_validation_score_"], self.best_weights = score, trainer.model.get_weights()
 

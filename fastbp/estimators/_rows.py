@@ -10,6 +10,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight
 
 from fastbp._validation import Array, real_number, shown
+from fastbp.estimators._inputs import named
 from fastbp.estimators._targets import listed
 
 
@@ -41,7 +42,7 @@ def checked_weights(given: Any, name: str, y: Array, dtype: Any) -> Array | None
     if given is None:
         return None
     try:
-        with np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
+        with named(name), np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
             weights: Array = _check_sample_weight(given, y, dtype=dtype)
             if not np.isfinite(weights).all():  # one number for all rows is not looked at
                 assert_all_finite(weights, input_name="sample_weight")

@@ -18,7 +18,7 @@ from fastbp._validation import Array
 from fastbp._warnings import users_level
 from fastbp.backends import get_backend
 from fastbp.backends._device import is_on_device
-from fastbp.estimators._device import prediction_backend
+from fastbp.estimators._device import prediction_backend, threads_of
 from fastbp.estimators._layers import fitted_arrays, prediction_network
 from fastbp.estimators._parameters import layer_sizes
 from fastbp.estimators._rows import Rows
@@ -90,7 +90,8 @@ def predictor_of(estimator: Any, model: Sequential, X: Any) -> Callable[[], Call
     widths = (model.n_features, *layer_sizes(estimator.hidden_layer_sizes), model.n_outputs)
     network = prediction_network(estimator, widths, model.link, model.dtype)
     backend, precision = prediction_backend(estimator, network, X)
-    return lambda: get_backend(backend).predictor(network, X, n_threads=estimator._n_threads, precision=precision)
+    n_threads = threads_of(estimator.n_jobs, backend)
+    return lambda: get_backend(backend).predictor(network, X, n_threads=n_threads, precision=precision)
 
 
 def scored_by_outputs(estimator: Any, model: Sequential, X: Any, score: Callable[[Array], float]) -> Score:

@@ -92,8 +92,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         What early stopping goes by: a scorer of scikit-learn or its name, ``"loss"`` for the validation loss, None
         for accuracy.
     n_jobs : int or None, default=None
-        Threads at most; None and -1 for all usable ones. The model does not depend on it.
-    dtype : {"float32", "float64"} or None, default=None
+        Threads at most; None and -1 for all usable ones, -2 for all but one, and so on, as joblib counts. The model
+        does not depend on it.
+    dtype : {"float32", "float64"}, type, numpy.dtype or None, default=None
         Of the training, whatever X is; None keeps X's. float32 takes about half the time.
     callbacks : sequence of fastbp.Callback or None, default=None
         Told of each epoch, after those of ``set_callbacks``. For ``solver="lbfgs"`` an iteration is an epoch, and
@@ -317,7 +318,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
                     "class_weight 'balanced' is not for partial_fit, which does not see all rows: give a dict "
                     "{class: weight}, for example from sklearn.utils.class_weight.compute_class_weight"
                 )
-            (y,) = on_the_host(self, y=y)
+            y, classes = on_the_host(self, y=y, classes=classes)
             self._first_classes(y, classes)
             return self._fit(X, y, sample_weight, True, (X_val, y_val, sample_weight_val))
 

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp._validation import Array
 from fastbp.estimators._base import BaseMLP
-from fastbp.estimators._inputs import checked_rows_and_targets, on_the_host
+from fastbp.estimators._inputs import checked_rows_and_targets, named, on_the_host
 from fastbp.estimators._layers import fitted
 from fastbp.estimators._rows import Rows
 from fastbp.estimators._scores import explained_pinball
@@ -258,12 +258,13 @@ feature_names_in_, n_layers_, n_outputs_, validation_loss_curve_, history_, stop
         predicted = self.predict(X)
         y = y.toarray() if sparse.issparse(y) else y
         levels = several_levels(loss_of(fitted(self).loss))
-        if not levels:
-            return float(r2_score(y, predicted, sample_weight=sample_weight))
-        scores = [
-            d2_pinball_score(y, predicted[:, k], sample_weight=sample_weight, alpha=level)
-            for k, level in enumerate(levels)
-        ]
+        with named("y or sample_weight"):
+            if not levels:
+                return float(r2_score(y, predicted, sample_weight=sample_weight))
+            scores = [
+                d2_pinball_score(y, predicted[:, k], sample_weight=sample_weight, alpha=level)
+                for k, level in enumerate(levels)
+            ]
         return float(np.mean(scores))
 
     # -----------------------------------------------------------------------------------------------------------------

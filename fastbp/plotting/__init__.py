@@ -2,14 +2,16 @@
 
 Each has class methods that compute what is shown (``from_estimator``, ``from_model``, ...), a method ``plot(ax=None)``
 that may be called again, and afterwards ``ax_`` and ``figure_``. No setting of matplotlib is changed and nothing is
-shown by itself. Needs matplotlib: ``pip install 'fastbp[plot]'``.
+shown by itself. Needs matplotlib, the extra ``plot``.
 """
 
 try:
     import matplotlib  # noqa: F401
 except ImportError as error:
+    from fastbp._extras import how_to_install
+
     raise ImportError(
-        "fastbp.plotting draws with matplotlib, which is not installed: pip install 'fastbp[plot]'"
+        f"fastbp.plotting draws with matplotlib, which is not installed: {how_to_install('plot')}"
     ) from error
 
 from fastbp.plotting._activations import ActivationsDisplay

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, readable
 from fastbp._describe import describe
 from fastbp._network import check_sparse
-from fastbp._validation import Array, matrix, whole_number
+from fastbp._validation import Array, matrix, shown, whole_number
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.layout import DENSE
 from fastbp.kernels.operations import Operation
@@ -54,7 +55,11 @@ class ActivationsDisplay:
     """
 
     def __init__(self, outputs: Mapping[str, Array]) -> None:
-        self.outputs = {name: np.asarray(values, float) for name, values in outputs.items()}
+        if not isinstance(outputs, Mapping):
+            raise TypeError(f"outputs must be arrays by the names of their layers, got {shown(outputs)}")
+        self.outputs = {
+            name: np.asarray(readable(values, f"outputs[{name!r}]", NUMBERS), float) for name, values in outputs.items()
+        }
         if not self.outputs:
             raise ValueError("outputs must hold those of at least one layer, got none")
 

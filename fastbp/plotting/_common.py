@@ -8,6 +8,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from fastbp._arrays import readable
 from fastbp._validation import shown
 from fastbp.estimators._layers import fitted
 from fastbp.layers import Dense
@@ -71,6 +72,6 @@ def problem_of(estimator: Any, y: Any) -> tuple[Sequential, Loss, Any]:
     state, seen = estimator.__dict__, copy.copy(estimator)
     if hasattr(estimator, "loss"):  # that of the fit, as the network is
         seen.loss = fitted(estimator).loss
-    encoded = seen._encode(y, "y", state, model.dtype)
+    encoded = seen._encode(readable(y, "y", alone=False), "y", state, model.dtype)
     _, _, loss = seen._output(encoded, state)
     return model, loss, estimator._targets(encoded, loss, model.dtype)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import limited
 from fastbp._gradient_flow import FlowOfGradients, gradient_flow
 from fastbp._gradient_flow_callback import GradientFlow
-from fastbp._validation import Array, one_of
+from fastbp._validation import Array, one_of, whole_number
 from fastbp.plotting._common import BLUE, GREY, LIGHT, SEQUENTIAL, SKY, VERMILION, new_axes, problem_of
 
 KINDS = ("layers", "lines", "heatmap")
@@ -52,8 +53,9 @@ class GradientFlowDisplay:
     """
 
     def __init__(self, flows: Sequence[FlowOfGradients], epochs: Sequence[int] | None = None) -> None:
-        self.flows = list(flows)
-        self.epochs = list(range(len(self.flows))) if epochs is None else [int(epoch) for epoch in epochs]
+        self.flows = limited(flows, "flows must be a sequence of gradient flows")
+        given = list(range(len(self.flows))) if epochs is None else limited(epochs, "epochs must be numbers")
+        self.epochs = [whole_number(epoch, f"epochs[{k}]", least=0) for k, epoch in enumerate(given)]
         if not self.flows or len(self.epochs) != len(self.flows):
             raise ValueError(
                 f"flows must hold at least one gradient flow, and epochs as many numbers, got {len(self.flows)} and "
@@ -146,7 +148,7 @@ class GradientFlowDisplay:
             For another kind or quantity.
         """
         kind = one_of(kind or ("layers" if len(self.flows) == 1 else "heatmap"), KINDS, "kind")
-        one_of(quantity, tuple(QUANTITIES), "quantity")
+        quantity = one_of(quantity, tuple(QUANTITIES), "quantity")
         n_layers = len(self.flows[-1].layers)
         self.figure_, self.ax_ = new_axes(ax, 7.2, max(3.2, 1.5 + 0.32 * n_layers))
         if kind == "layers":

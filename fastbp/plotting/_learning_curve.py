@@ -7,6 +7,8 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from fastbp._arrays import limited
+from fastbp._validation import shown
 from fastbp.plotting._common import BLUE, GREEN, GREY, ORANGE, new_axes
 
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,7 +48,13 @@ class LearningCurveDisplay:
 
     def __init__(self, curves: Mapping[str, Sequence[float]]) -> None:
         wanted = (*STYLES, "val_score")
-        self.curves = {name: list(curves[name]) for name in wanted if name in curves and len(curves[name])}
+        if not isinstance(curves, Mapping):
+            raise TypeError(f"curves must be values of each epoch by their names, got {shown(curves)}")
+        given = {name: curves[name] for name in wanted if name in curves}
+        found = {
+            name: limited(values, f"curves[{name!r}] must be a number for each epoch") for name, values in given.items()
+        }
+        self.curves = {name: values for name, values in found.items() if values}
         if not self.curves:
             raise ValueError(
                 f"curves must have one of {', '.join(map(repr, wanted))} with at least one epoch, got {list(curves)}: "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastbp._describe import PROJECTION, Described, describe
+from fastbp._validation import whole_number
 from fastbp.plotting._common import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, model_of, new_axes
 
 COLOURS = {"Dense": BLUE, "Dropout": LIGHT, "BatchNorm": GREEN, "LayerNorm": GREEN, "Residual": ORANGE}
@@ -46,7 +47,7 @@ class NetworkDisplay:
     """
 
     def __init__(self, layers: Sequence[Described], n_features: int) -> None:
-        self.layers, self.n_features = list(layers), n_features
+        self.layers, self.n_features = list(layers), whole_number(n_features, "n_features")
 
     @classmethod
     def from_model(cls, model: Any, *, ax: Any = None) -> Any:

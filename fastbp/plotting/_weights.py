@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._validation import Array, whole_number
 from fastbp.plotting._common import DIVERGING, model_of, new_axes
 
@@ -60,14 +61,15 @@ class WeightsDisplay:
         image_shape: tuple[int, int] | None = None,
         units: int = 16,
     ) -> None:
-        arrays = [np.asarray(snapshot, float) for snapshot in snapshots]
+        given = limited(snapshots, "snapshots must be a sequence of matrices")
+        arrays = [np.asarray(readable(one, f"snapshots[{k}]", NUMBERS), float) for k, one in enumerate(given)]
         if not arrays or arrays[0].ndim != 2 or len({array.shape for array in arrays}) > 1:
             raise ValueError(
                 "snapshots must be matrices of one shape (n_features, n_units), got "
                 f"{', '.join(str(array.shape) for array in arrays) or 'none'}"
             )
         self.snapshots = arrays
-        self.epochs = list(range(len(arrays))) if epochs is None else list(epochs)
+        self.epochs = list(range(len(arrays))) if epochs is None else limited(epochs, "epochs must be numbers")
         if len(self.epochs) != len(arrays):
             raise ValueError(f"epochs must be {len(arrays)} numbers, one a snapshot, got {len(self.epochs)}")
         n_features = arrays[0].shape[0]
@@ -154,7 +156,7 @@ class WeightsDisplay:
         """
         matrices = [
             next(array for array in one if np.ndim(array) == 2) if isinstance(one, list | tuple) else one
-            for one in snapshots
+            for one in limited(snapshots, "snapshots must be a sequence of matrices")
         ]
         return cls(matrices, epochs=epochs, image_shape=image_shape, units=units).plot(ax, **kwargs)
 

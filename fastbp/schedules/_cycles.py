@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastbp._validation import flag, one_of, real_number, shown, whole_number
 from fastbp.schedules._base import UNITS, Schedule, numbers
 
@@ -75,9 +77,11 @@ class Cosine(Schedule):
                 object.__setattr__(self, name, whole_number(getattr(self, name), name))
         object.__setattr__(self, "cycle_factor", whole_number(self.cycle_factor, "cycle_factor"))
         object.__setattr__(self, "warmup", _as_warmup(self.warmup))
-        if self.warmup_start is not None and real_number(self.warmup_start, "warmup_start") > 1:
-            raise ValueError(f"warmup_start must be a share of max_rate, from 0 to 1, got {self.warmup_start!r}")
-        one_of(self.per, UNITS, "per")
+        if self.warmup_start is not None:
+            numbers(self, "warmup_start")
+            if self.warmup_start > 1:
+                raise ValueError(f"warmup_start must be a share of max_rate, from 0 to 1, got {self.warmup_start!r}")
+        object.__setattr__(self, "per", one_of(self.per, UNITS, "per"))
         if self.cycle is None and self.cycle_factor != 1:
             raise ValueError(f"cycle_factor={self.cycle_factor} goes with restarts: give cycle, the first one's length")
         if self.cycle is not None and self.total is not None:
@@ -179,9 +183,10 @@ class OneCycle(Schedule):
         numbers(self, "max_rate", "div_factor", "final_div_factor", positive=True)
         if self.total is not None:
             object.__setattr__(self, "total", whole_number(self.total, "total"))
-        flag(self.three_phase, "three_phase")
-        real_number(self.pct_start, "pct_start", below=0.5 if self.three_phase else 1)
-        one_of(self.anneal, ("cosine", "linear"), "anneal")
+        object.__setattr__(self, "three_phase", flag(self.three_phase, "three_phase"))
+        share = real_number(self.pct_start, "pct_start", below=0.5 if self.three_phase else 1)
+        object.__setattr__(self, "pct_start", share)
+        object.__setattr__(self, "anneal", one_of(self.anneal, ("cosine", "linear"), "anneal"))
 
     @property
     def needs_total(self) -> bool:
@@ -213,7 +218,7 @@ class OneCycle(Schedule):
 def _as_warmup(value: int | float) -> int | float:
     """A whole number of steps, or a share below 1."""
     try:
-        if isinstance(value, float):
+        if np.asarray(value).dtype.kind == "f":
             return real_number(value, "warmup", below=1)
         return whole_number(value, "warmup", least=0)
     except (TypeError, ValueError) as error:

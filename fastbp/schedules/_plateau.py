@@ -78,12 +78,12 @@ class ReduceOnPlateau:
 
     def __post_init__(self) -> None:
         numbers(self, "rate", positive=True)
-        one_of(self.monitor, ("val_loss", "loss"), "monitor")
-        one_of(self.mode, ("min", "max"), "mode")
+        object.__setattr__(self, "monitor", one_of(self.monitor, ("val_loss", "loss"), "monitor"))
+        object.__setattr__(self, "mode", one_of(self.mode, ("min", "max"), "mode"))
         object.__setattr__(self, "factor", real_number(self.factor, "factor", below=1, positive=True))
         object.__setattr__(self, "patience", whole_number(self.patience, "patience", least=0))
         object.__setattr__(self, "cooldown", whole_number(self.cooldown, "cooldown", least=0))
-        one_of(self.threshold_mode, ("rel", "abs"), "threshold_mode")
+        object.__setattr__(self, "threshold_mode", one_of(self.threshold_mode, ("rel", "abs"), "threshold_mode"))
         numbers(self, "threshold", "min_rate")
         if self.min_rate > self.rate:
             raise ValueError(f"min_rate must be at most the first rate, which is {self.rate}, got {self.min_rate}")

@@ -77,7 +77,7 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         numbers(self, "rate", "factor", positive=True)
         object.__setattr__(self, "every", whole_number(self.every, "every"))
-        one_of(self.per, UNITS, "per")
+        object.__setattr__(self, "per", one_of(self.per, UNITS, "per"))
 
     def __call__(self, count: int, total: int | None = None) -> float:
         return self.rate * self.factor ** (count // self.every)
@@ -114,7 +114,7 @@ class Exponential(Schedule):
 
     def __post_init__(self) -> None:
         numbers(self, "rate", "factor", positive=True)
-        one_of(self.per, UNITS, "per")
+        object.__setattr__(self, "per", one_of(self.per, UNITS, "per"))
 
     def __call__(self, count: int, total: int | None = None) -> float:
         return self.rate * self.factor**count
@@ -154,7 +154,7 @@ class InverseScaling(Schedule):
     def __post_init__(self) -> None:
         numbers(self, "rate", positive=True)
         numbers(self, "power")
-        one_of(self.per, UNITS, "per")
+        object.__setattr__(self, "per", one_of(self.per, UNITS, "per"))
 
     def __call__(self, count: int, total: int | None = None) -> float:
         return float(self.rate / (1 + count) ** self.power)
