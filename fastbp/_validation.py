@@ -91,13 +91,17 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 
 def as_random_state(value: Any) -> np.random.RandomState:
     """The generator that a user's ``random_state`` stands for."""
+    from fastbp._random import check_generator  # which imports this module
+
     try:
-        return check_random_state(value)
+        rng = check_random_state(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "
             f"{shown(value)}"
         ) from None
+    check_generator(rng)
+    return rng
 
 
 def check_real(array: Array) -> None:

@@ -161,6 +161,10 @@ class Sequential:
         TypeError, ValueError
             For another number of arrays, other shapes, or values that are not finite; the model keeps its weights.
         """
+        self._weights = self._checked_weights(weights)
+
+    def _checked_weights(self, weights: Iterable[Any]) -> list[Array]:
+        """Copies of arrays that this model could have as its weights; errors as :meth:`set_weights` has them."""
         shapes, names = self._described.shapes, self._described.names
         listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
         try:
@@ -187,7 +191,7 @@ class Sequential:
             if names[k].startswith("variance") and array.min() < 0:
                 raise ValueError(f"{name} must be at least 0, got {array.min()}")
             new.append(array)
-        self._weights = new
+        return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file: its layers as a description, and its weights, in safetensors.

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastbp._fit import Data, train
 from fastbp._network import network_of
+from fastbp._random import check_generator
 from fastbp._validation import Array, as_rows
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
@@ -123,6 +124,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             )
             context.call_on_fit_task_begin(estimator=self, **given)
             rng = check_random_state(self.random_state)
+            check_generator(rng)
             trainer = self._trainer(rows, sizes, state, rng, first_pass, incremental, backend)
             model = trainer.model
             listeners: list[Callback] = []
