@@ -37,7 +37,8 @@ class CallbackState(NamedTuple):
     @property
     def title(self) -> str:
         """Class and key, in words."""
-        return self.kind + (f"({', '.join(f'{name}={value!r}' for name, value in self.key.items())})" * bool(self.key))
+        settings = ", ".join(f"{name}={value!r}" for name, value in (self.key or {}).items())
+        return f"{self.kind}({settings})" if settings else self.kind
 
 
 def key_of(callback: Callback) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def read_back(states: Any, keys: Any) -> list[CallbackState]:
             raise ValueError(f"its callback {k} is {shown(entry)}, expected a class, True or False, and a state")
         if not isinstance(key, dict | None):
             raise ValueError(f"its callback {k} has the key {shown(key)}, expected a dict")
-        found.append(CallbackState(*entry, key))
+        found.append(CallbackState(entry[0], entry[1], entry[2], key))
     return found
 
 

@@ -209,7 +209,10 @@ class Saved:
             raise ValueError(f"stopped is {shown(self.stopped)}, expected True or False")
         n_steps = -(-len(fit.rows) // fit.settings["batch_size"])
         self._position = _position(state["rates"], trainer._rates.position, self._epoch, n_steps)
-        self._check_length(whole(state["epochs"], "epochs"), trainer, fit)
+        epochs = whole(state["epochs"], "epochs")
+        if epochs < self._epoch:
+            raise ValueError(f"epochs is {epochs}, and {self._epoch} of them were finished")
+        self._check_length(epochs, trainer, fit)
         self._history = _history(state["history"], list(fit.history), self._epoch)
         self._rows = array_of(state["rows"], "its order of rows", dtype=fit.rows.dtype)
         if not np.array_equal(np.sort(self._rows), np.arange(len(fit.rows))):

@@ -158,7 +158,7 @@ class _Digest:
     def add(self, name: str, array: Array) -> None:
         self._add(name)
         self._add(f"{array.dtype.name} {array.shape}")
-        self._digest.update(array.reshape(-1).view(np.uint8))
+        self._digest.update(array.reshape(-1).view(np.uint8).data)
 
     def text(self) -> str:
         return self._digest.hexdigest()

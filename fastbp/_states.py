@@ -51,7 +51,7 @@ def array_of(value: Any, name: str, *, dtype: Any, shape: tuple[int, ...] | None
         wanted = "of one dimension" if shape is None else f"of the shape {shape}"
         got = f"{value.dtype} of the shape {value.shape}" if isinstance(value, np.ndarray) else shown(value)
         raise ValueError(f"{name} must be an array of {np.dtype(dtype)} {wanted}, got {got}")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def check_like(value: Any, example: Any, what: str) -> None:

@@ -130,10 +130,10 @@ class Table:
         """The lines of each training: its epochs ascend."""
         begins, before = [1], -1
         for k, record in enumerate(self._records[1:], 1):
-            epoch = _epoch(record, before + 1) if len(record) == len(self._records[0]) else before + 1
-            if epoch <= before and k > 1:
-                begins.append(k)
-            before = epoch
+            epoch = _epoch(record, -1) if len(record) == len(self._records[0]) else -1
+            if epoch >= 0:
+                begins += [k] * (epoch <= before)
+                before = epoch
         return [range(a, b) for a, b in zip(begins, [*begins[1:], len(self.lines)], strict=True) if a < b]
 
     def replace(self, lines: list[str]) -> None:
