@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from fastbp._callback_states import CallbackState, collected, matched, own, read_back, written
 from fastbp._descriptions import describe, describe_model, first_difference, named_weights, read_weights
-from fastbp._files import Tensors, decode, encode, read, write
+from fastbp._files import Tensors, damage_named, decode, encode, read, write
+from fastbp._random import check_state
+from fastbp._states import array_of, check_like, entries, real, whole
 from fastbp._validation import Array, shown
 from fastbp.backends import Session
 from fastbp.callbacks._base import Callback, kind_of
@@ -22,6 +25,14 @@ from fastbp.schedules._rates import Position
 
 if TYPE_CHECKING:
     from fastbp.trainer import Trainer
+
+
+# Of the state in a file
+ENTRIES = (
+    "epoch", "epochs", "stopped", "history", "rows", "random_state", "rates", "mask_seed", "optimizer", "callbacks",
+    "callback_keys",
+)  # fmt: skip
+SQUARES = ("second", "largest_second", "mean_square", "sum_of_squares")
 
 
 @dataclass
@@ -50,13 +61,12 @@ class Fit:
     listeners: Sequence[Callback]
     epoch: int = 0
     whole: bool = True
-    _states: list[tuple[str, bool, dict[str, Any]]] = field(default_factory=list)
+    _states: list[CallbackState] = field(default_factory=list)
 
     @property
-    def states(self) -> list[tuple[str, bool, dict[str, Any]]]:
-        """Of each callback that has a state its class, whether it may be left out, and the state."""
-        found = [(kind_of(listener), listener.optional, listener.get_state()) for listener in self.listeners]
-        return self._states + [(kind, optional, state) for kind, optional, state in found if state is not None]
+    def states(self) -> list[CallbackState]:
+        """Those of all callbacks that have one."""
+        return self._states + collected(self.listeners)
 
     def close(self) -> None:
         """At the end of the training: keep no more than a later ``save`` needs."""
@@ -120,7 +130,7 @@ def save(trainer: Trainer, fit: Fit | None, path: Path) -> None:
         "rates": trainer._rates.position._asdict(),
         "mask_seed": trainer._mask_seed,
         "optimizer": optimizer,
-        "callbacks": fit.states,
+        **written(fit.states),
     }
     tensors = named_weights(trainer.model)
     header = {"kind": "checkpoint", **_description(trainer, fit), "state": encode(state, "state", tensors)}
@@ -143,8 +153,8 @@ class Saved:
         What the session is to be opened with.
     stopped : bool
         Whether a callback had ended the training.
-    callbacks : list of callback and state
-        For ``set_state``, once the callbacks have had ``on_train_begin``.
+    notes : list of str
+        What the user is to be warned of.
 
     Raises
     ------
@@ -158,44 +168,64 @@ class Saved:
         header, tensors = read(path, "checkpoint")
         self._path, here = path, _description(trainer, fit)
         here["model"]["link"] = trainer._link
-        for name, mine in here.items():
-            difference = first_difference(header.get(name), mine, name)
-            if difference:
-                raise ValueError(
-                    f"{path} is of another training: {difference}. Resume with the model, loss, optimizer, data, "
-                    "batch_size and shuffle of that one"
-                )
+        with damage_named(path):
+            for name, mine in here.items():
+                difference = first_difference(header.get(name), mine, name)
+                if difference:
+                    raise ValueError(
+                        f"{path} is of another training: {difference}. Resume with the model, loss, optimizer, data, "
+                        "batch_size and shuffle of that one"
+                    )
         with self._named():
             self._take(header, tensors, trainer, fit)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Errors within the block name the file."""
-        try:
-            yield
-        except ValueError as error:
-            raise ValueError(f"{self._path} cannot be resumed: {error}") from None
-        except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{self._path} is damaged: {type(error).__name__}: {error}") from error
+        with damage_named(self._path):
+            try:
+                yield
+            except UnicodeError:
+                raise
+            except ValueError as error:
+                raise ValueError(f"{self._path} cannot be resumed: {error}") from None
 
     def _take(self, header: dict[str, Any], tensors: Tensors, trainer: Trainer, fit: Fit) -> None:
         """Everything but the optimizer's state is checked here."""
         self._weights = read_weights(tensors, trainer.model, alone=False)
-        if trainer.on_divergence == "raise" and not all(np.isfinite(array).all() for array in self._weights):
+        finite = trainer.on_divergence == "raise"
+        if finite and not all(np.isfinite(array).all() for array in self._weights):
             raise ValueError("it has weights that are infinite or NaN")
+        for name, array in zip(trainer.model._described.names, self._weights, strict=True):
+            if name.startswith("variance") and (array < 0).any():
+                raise ValueError(f"its {name} must be at least 0, got {array.min()}")
         names = [name for name in tensors.kinds if name.startswith("state.")]
-        state = decode(header["state"], dict(zip(names, tensors.load(names), strict=True)))
-        self._epoch, self.stopped = _whole(state["epoch"], "epoch"), bool(state["stopped"])
-        self._position = _position(state["rates"], trainer._rates.position)
-        self._check_length(_whole(state["epochs"], "epochs"), trainer, fit)
+        state = decode(header.get("state"), dict(zip(names, tensors.load(names), strict=True)))
+        if isinstance(state, dict) and "callback_keys" not in state:  # by an earlier fastbp
+            state["callback_keys"] = None
+        entries(state, ENTRIES, "its state")
+        self._epoch, self.stopped = whole(state["epoch"], "epoch"), state["stopped"]
+        if not isinstance(self.stopped, bool):
+            raise ValueError(f"stopped is {shown(self.stopped)}, expected True or False")
+        n_steps = -(-len(fit.rows) // fit.settings["batch_size"])
+        self._position = _position(state["rates"], trainer._rates.position, self._epoch, n_steps)
+        epochs = whole(state["epochs"], "epochs")
+        if epochs < self._epoch:
+            raise ValueError(f"epochs is {epochs}, and {self._epoch} of them were finished")
+        self._check_length(epochs, trainer, fit)
         self._history = _history(state["history"], list(fit.history), self._epoch)
-        self._rows, self.mask_seed = state["rows"], _whole(state["mask_seed"], "mask_seed")
+        self._rows = array_of(state["rows"], "its order of rows", dtype=fit.rows.dtype)
         if not np.array_equal(np.sort(self._rows), np.arange(len(fit.rows))):
             raise ValueError(f"its order of rows is none of {len(fit.rows)} rows")
+        self.mask_seed = whole(state["mask_seed"], "mask_seed", most=2**62 - 1)
         self._random_state = state["random_state"]
         _check_random_state(self._random_state, trainer._rng)
         self._optimizer = state["optimizer"]
-        self.callbacks = _matched(state["callbacks"], fit.listeners)
+        states = read_back(state["callbacks"], state["callback_keys"])
+        self._callbacks, notes = matched(states, fit.listeners)
+        self.notes = [f"{self._path}: {note}" for note in notes]
+        for listener, its_state in self._callbacks:
+            listener.check_state(trainer, self._epoch, its_state)
 
     def apply(self, trainer: Trainer, fit: Fit, session: Session) -> None:
         """Make trainer, fit and session stand where the checkpoint was written.
@@ -207,13 +237,34 @@ class Saved:
         """
         with self._named():
             check_like(self._optimizer, session.get_optimizer_state(), "the optimizer's state")
+            _check_optimizer(self._optimizer, finite=trainer.on_divergence == "raise")
         session.set_parameters(self._weights)
         session.set_optimizer_state(self._optimizer)
-        trainer.model._weights, trainer.model.link = self._weights, trainer._link
+        model = trainer.model
+        model._weights, model.link, model._trained = self._weights, trainer._link, True
         trainer._rng.set_state(self._random_state)
         trainer._rates.position, trainer._mask_seed = self._position, self.mask_seed
         fit.rows[:] = self._rows
         fit.history, fit.epoch = self._history, self._epoch
+
+    def hand_out(self) -> None:
+        """Give the callbacks their states, once they have had ``on_train_begin``.
+
+        First those of other classes than fastbp's, whose states nobody could check.
+
+        Raises
+        ------
+        ValueError
+            Where a callback does not take its state.
+        """
+        for listener, state in sorted(self._callbacks, key=lambda pair: own(pair[0])):
+            try:
+                listener.set_state(state)
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+                raise ValueError(
+                    f"{self._path} cannot be resumed: the callback {kind_of(listener)} does not take its state "
+                    f"({type(error).__name__}: {error})"
+                ) from error
 
     def _check_length(self, epochs: int, trainer: Trainer, fit: Fit) -> None:
         if fit.epochs < self._epoch:
@@ -227,84 +278,67 @@ class Saved:
             )
 
 
-def _whole(value: Any, name: str) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {shown(value)}, expected a whole number of at least 0")
-    return value
-
-
-def _position(given: dict[str, Any], here: Position) -> Position:
+def _position(given: Any, here: Position, epoch: int, n_steps: int) -> Position:
     """Where the rates stand; ``here`` says of which kind they are."""
-    counts = {name: _whole(given[name], name) for name in Position._fields if name not in ("rate", "plateau")}
+    entries(given, Position._fields, "its position of the learning rate")
+    counts = {name: whole(given[name], name) for name in Position._fields if name not in ("rate", "plateau")}
+    done = counts["epoch"] - counts["first_epoch"], counts["step"] - counts["first_step"]
+    if done != (epoch, epoch * n_steps) or counts["n_steps"] != n_steps:
+        raise ValueError(f"its {epoch} epochs of {n_steps} steps are not those that its steps count: {counts}")
     rate, plateau = given["rate"], given["plateau"]
     if (rate is None) != (here.rate is None) or (plateau is None) != (here.plateau is None):
         raise ValueError("its learning rate is of another kind")
     if plateau is not None:
+        if not isinstance(plateau, list) or len(plateau) != len(Plateau._fields):
+            raise ValueError(f"plateau is {shown(plateau)}, expected {', '.join(Plateau._fields)}")
         first, best, n_bad, n_cooldown = plateau
-        plateau = Plateau(float(first), float(best), _whole(n_bad, "n_bad"), _whole(n_cooldown, "n_cooldown"))
-    return Position(**counts, rate=None if rate is None else float(rate), plateau=plateau)
-
-
-def _history(columns: dict[str, Array], names: list[str], epochs: int) -> History:
-    if list(columns) != names or any(values.shape != (epochs,) for values in columns.values()):
-        raise ValueError(
-            f"its history has the values {', '.join(columns)}, expected {', '.join(names)} of {epochs} epochs"
+        plateau = Plateau(
+            real(first, "the plateau's rate", least=0),
+            real(best, "the plateau's best", infinite=True),
+            whole(n_bad, "n_bad"),
+            whole(n_cooldown, "n_cooldown"),
         )
+    return Position(**counts, rate=None if rate is None else real(rate, "rate", least=0), plateau=plateau)
+
+
+def _history(columns: Any, names: list[str], epochs: int) -> History:
+    if not isinstance(columns, dict) or list(columns) != names:
+        there = shown(list(columns)) if isinstance(columns, dict) else shown(columns)
+        raise ValueError(f"its history has the values {there}, expected {names}")
+    values = {
+        name: array_of(column, f"its history of {name}", dtype=np.float64, shape=(epochs,)).tolist()
+        for name, column in columns.items()
+    }
     history = History(names)
     for k in range(epochs):
-        history.append({name: float(values[k]) for name, values in columns.items()})
+        history.append({name: column[k] for name, column in values.items()})
     return history
 
 
 def _check_random_state(state: Any, rng: np.random.RandomState) -> None:
     """Raise a ValueError where the generator cannot take this state."""
     generator = type(rng._bit_generator)
-    if state["bit_generator"] != generator.__name__:
+    if not isinstance(state, dict) or state.get("bit_generator") != generator.__name__:
+        there = state.get("bit_generator") if isinstance(state, dict) else state
         raise ValueError(
-            f"its random numbers are those of {shown(state['bit_generator'])}, and random_state here is a "
+            f"its random numbers are those of {shown(there)}, and random_state here is a "
             f"{generator.__name__}: give the trainer one of the same kind"
         )
+    check_like(state, rng.get_state(legacy=False), "its random state")
+    check_state(state, "its random state")
     np.random.RandomState(generator()).set_state(state)
 
 
-def check_like(value: Any, example: Any, what: str) -> None:
-    """Raise a ValueError where ``value`` is not built as ``example``: keys, lengths, shapes, dtypes, kinds of numbers.
-
-    >>> check_like({"step": 1}, {"step": 0, "first": []}, "state")
-    Traceback (most recent call last):
-        ...
-    ValueError: state has the entries 'step', expected 'step', 'first'
-    """
-    if isinstance(example, dict):
-        if not isinstance(value, dict) or value.keys() != example.keys():
-            there = ", ".join(map(repr, value)) if isinstance(value, dict) else shown(value)
-            raise ValueError(f"{what} has the entries {there}, expected {', '.join(map(repr, example))}")
-        for key in example:
-            check_like(value[key], example[key], f"{what}[{key!r}]")
-    elif isinstance(example, list | tuple):
-        if not isinstance(value, list) or len(value) != len(example):
-            raise ValueError(f"{what} must be a list of {len(example)} entries, got {shown(value)}")
-        for k, (a, b) in enumerate(zip(value, example, strict=True)):
-            check_like(a, b, f"{what}[{k}]")
-    elif isinstance(example, np.ndarray):
-        if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (example.shape, example.dtype):
-            raise ValueError(f"{what} must be an array of {example.dtype} and the shape {example.shape}")
-    elif isinstance(value, np.ndarray | dict | list) or isinstance(value, str) != isinstance(example, str):
-        raise ValueError(f"{what} is {shown(value)}, expected something like {shown(example)}")
-
-
-def _matched(states: list[Any], listeners: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
-    """Each state with the callback that it is for: of its class, in the order of the list."""
-    free, found = list(listeners), []
-    for kind, optional, state in states:
-        listener = next((listener for listener in free if kind_of(listener) == kind), None)
-        if listener is None:
-            if optional:
-                continue
-            raise ValueError(
-                f"it has the state of the callbacks {', '.join(kind for kind, _, _ in states)}, and there is no {kind} "
-                "for one of them: give the same callbacks"
-            )
-        free.remove(listener)
-        found.append((listener, state))
-    return found
+def _check_optimizer(state: dict[str, Any], *, finite: bool) -> None:
+    """Raise a ValueError for numbers that no optimizer comes to."""
+    for name, value in state.items():
+        what = f"the optimizer's state[{name!r}]"
+        if name == "step":
+            whole(value, what)
+        elif isinstance(value, list):
+            if finite and any(np.isnan(array).any() for array in value):
+                raise ValueError(f"{what} holds NaN")
+            if name in SQUARES and any((array < 0).any() for array in value):
+                raise ValueError(f"{what} must be at least 0, as all squares are")
+        else:
+            real(value, what, least=0, most=1)  # a product of decay rates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import initializers, layers
-from fastbp._files import Tensors, read, write
+from fastbp._files import Tensors, damage_named, read, write
 from fastbp._validation import Array, shown
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential
 
 TYPE = "type"  # the field of a description that names its class
+# Layers of a network in a file, those within others too: ten times what anybody trains, and a second to build
+MOST_LAYERS = 10_000
 
 
+@functools.cache
 def known_classes() -> dict[str, type[Any]]:
     """The classes that a file may name: the public frozen dataclasses of ``fastbp.layers`` and ``initializers``."""
     return {
@@ -106,18 +110,31 @@ def describe_model(model: Sequential) -> dict[str, Any]:
 
     Raises
     ------
-    TypeError
-        For a layer that no file can hold.
+    TypeError, ValueError
+        For a layer that no file can hold, or more of them.
     """
     for layer in model.layers:
         if known_classes().get(type(layer).__name__) is not type(layer):
             raise TypeError(f"a file holds layers of fastbp, not of a class of your own: {shown(layer)}")
+    layers = describe(model.layers)
+    _check_number(layers)
     return {
-        "layers": describe(model.layers),
+        "layers": layers,
         "n_features": model.n_features,
         "dtype": model.dtype.name,
         "link": model.link,
     }
+
+
+def _check_number(layers: list[Any]) -> None:
+    """Raise a ValueError for a description of more layers than a file may have, before any of them is built."""
+    n_layers, lists = 0, [layers]
+    while lists:
+        here = lists.pop()
+        n_layers += len(here)
+        lists += [item["layers"] for item in here if isinstance(item, dict) and isinstance(item.get("layers"), list)]
+    if n_layers > MOST_LAYERS:
+        raise ValueError(f"a file holds models of at most {MOST_LAYERS} layers, and this one has {n_layers}")
 
 
 def named_weights(model: Sequential) -> dict[str, Array]:
@@ -138,11 +155,13 @@ def read_weights(tensors: Tensors, model: Sequential, *, alone: bool) -> list[Ar
         For arrays that are missing, too many (where nothing else is in the file, ``alone``) or of another kind.
     """
     names, shapes, dtype, kinds = _weight_names(model), model._described.shapes, model.dtype, tensors.kinds
+    wanted = set(names)
     missing = [name for name in names if name not in kinds]
-    extra = [name for name in kinds if name not in names and (alone or name.startswith("weights."))]
+    extra = [name for name in kinds if name not in wanted and (alone or name.startswith("weights."))]
     for problem, found in (("has not", missing), ("has, beyond what its layers need,", extra)):
         if found:
-            raise ValueError(f"{tensors.path} {problem} the array{'s' * (len(found) > 1)} {', '.join(sorted(found))}")
+            first = ", ".join(sorted(found)[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            raise ValueError(f"{tensors.path} {problem} the array{'s' * (len(found) > 1)} {first}")
     for name, shape in zip(names, shapes, strict=True):
         if kinds[name] != (dtype.name, tuple(shape)):
             there = "of the shape {1} and dtype {0}".format(*kinds[name])
@@ -187,10 +206,12 @@ def load_model(kind: type[Sequential], path: Path) -> Sequential:
     if not isinstance(given, dict) or given.keys() != set(names) or not isinstance(given["layers"], list):
         raise ValueError(f"{path} is damaged: a model is described by {', '.join(names)}, got {shown(given)}")
     try:
+        _check_number(given["layers"])
         model = kind._without_weights(
             build(given["layers"], "layers"), n_features=given["n_features"], dtype=given["dtype"], link=given["link"]
         )
-        model.set_weights(read_weights(tensors, model, alone=header["kind"] == "model"))
-    except (TypeError, ValueError, RecursionError) as error:
+        with damage_named(path):
+            model.set_weights(read_weights(tensors, model, alone=header["kind"] == "model"))
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no usable model: {error}") from None
     return model

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastbp._callback_states import Before
 from fastbp._checkpoint import Fit, Saved, settings
 from fastbp._orders import Orders
 from fastbp._run import Run, ctrl_c_waits
 from fastbp._validation import Array, on_device
 from fastbp._verify import verify_step
+from fastbp._warnings import users_level
 from fastbp.backends import Session
 from fastbp.callbacks import Callback
 from fastbp.history import History
@@ -33,6 +36,29 @@ def train(
     resume_from: Path | None = None,
 ) -> History:
     """``Trainer.fit`` on arguments that have been checked, without its warning; with ``batch_size`` rows at most."""
+    if resume_from is None:
+        return _train(trainer, data, validation, epochs, batch_size, shuffle, listeners)
+    before = Before(trainer, listeners)
+    try:
+        return _train(trainer, data, validation, epochs, batch_size, shuffle, listeners, resume_from, before)
+    except BaseException:
+        if not before.resumed:
+            before.restore()
+        raise
+
+
+def _train(
+    trainer: Trainer,
+    data: Data,
+    validation: Data | None,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    listeners: Sequence[Callback],
+    resume_from: Path | None = None,
+    before: Before | None = None,
+) -> History:
+    """The same; ``before`` is told when the training has been resumed."""
     orders = Orders(data[0].shape[0], trainer._rng, compiled=trainer.backend != "reference")
     optional = [*["val_loss"] * (validation is not None), *["learning_rate"] * trainer._rates.scheduled]
     history, n_steps = History(["loss", *optional, "epoch_seconds"]), -(-len(orders.rows) // batch_size)
@@ -49,8 +75,9 @@ def train(
     try:
         for listener in listeners:
             listener.on_train_begin(trainer, epochs, n_steps)
-        for listener, state in [] if saved is None else saved.callbacks:
-            listener.set_state(state)
+        if saved is not None and before is not None:
+            saved.hand_out()
+            before.resumed = True
         for epoch in range(epochs if stopped else fit.epoch, epochs):
             fit.whole, start = False, time.perf_counter()
             rows = orders.draw() if shuffle else orders.rows
@@ -103,6 +130,8 @@ def _begin(
 ) -> tuple[Session, Saved | None]:
     """Open a session: anew, or at a checkpoint, at which trainer, model and fit then stand too."""
     saved, batch_size = None if resume_from is None else Saved(resume_from, trainer, fit), fit.settings["batch_size"]
+    for note in [] if saved is None else saved.notes:
+        warnings.warn(note, stacklevel=users_level())
     seed = trainer._mask_seed if saved is None else saved.mask_seed
     session = trainer._open(*data, batch_size=batch_size, seed=seed)
     if saved is not None:

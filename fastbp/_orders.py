@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp._random import MOST, check_generator
 from fastbp._validation import Array
 
 # From so many rows on a compiled shuffle is worth its compilation, half a second once
@@ -26,9 +27,15 @@ class Orders:
     rng : numpy.random.RandomState
     compiled : bool
         Whether compiled kernels may be used at all.
+
+    Raises
+    ------
+    ValueError
+        For a generator whose state, as ``set_state`` takes it, points beyond its own memory.
     """
 
     def __init__(self, n_rows: int, rng: np.random.RandomState, *, compiled: bool) -> None:
+        check_generator(rng)
         self.rows = np.arange(n_rows)
         self._rng, self._compiled = rng, compiled and COMPILED_FROM <= n_rows < 2**32
         self._twister: Twister | None = None
@@ -80,4 +87,9 @@ class Twister:
     def shuffle(self, rows: Array) -> None:
         """As ``RandomState.shuffle`` does."""
         with self.generator.lock:
+            if self.state[-1] > MOST["pos"]:  # set_state in a callback
+                raise ValueError(
+                    f"the generator of random_state has pos={self.state[-1]}, expected a whole number from 0 to "
+                    f"{MOST['pos']}: give set_state a state that get_state gave"
+                )
             self._shuffle(rows, self.state, self._drawn)

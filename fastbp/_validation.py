@@ -18,7 +18,6 @@ from fastbp._arrays import readable
 Array = NDArray[Any]
 
 DLPACK_DEVICES = (2, 13)  # CUDA's own memory and managed memory, as DLPack numbers them
-MT19937_WORDS = 624  # of the state of a Mersenne Twister
 SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, or averaged in float16, are right
 
 
@@ -110,6 +109,8 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 
 def as_random_state(value: Any) -> np.random.RandomState:
     """The generator that a user's ``random_state`` stands for."""
+    from fastbp._random import check_generator  # which imports this module
+
     try:
         rng = check_random_state(scalar(value))
     except (TypeError, ValueError, OverflowError):
@@ -117,14 +118,8 @@ def as_random_state(value: Any) -> np.random.RandomState:
             "random_state must be None, an integer from 0 to 2**32 - 1 or a numpy.random.RandomState, got "
             f"{shown(value)}"
         ) from None
-    generator = getattr(rng, "_bit_generator", None)
-    if rng is value and type(generator) is np.random.MT19937:  # of a seed there is nothing to look at, for 50 us
-        position = generator.state["state"]["pos"]
-        if not 0 <= position <= MT19937_WORDS:  # NumPy would draw from memory behind its words, and so would the kernel
-            raise ValueError(
-                f"random_state has used {position} of its {MT19937_WORDS} words, which cannot be: its state is "
-                "damaged; make it anew from a seed"
-            )
+    if not isinstance(value, numbers.Integral):  # of a seed there is nothing to look at, for 50 us
+        check_generator(rng)
     return rng
 
 

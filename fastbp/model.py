@@ -183,6 +183,10 @@ class Sequential:
             While another thread trains the model. In a callback of a training they may be set.
         """
         refuse_elsewhere(self, SET_ELSEWHERE)
+        self._weights = self._checked_weights(weights)
+
+    def _checked_weights(self, weights: Iterable[Any]) -> list[Array]:
+        """Copies of arrays that this model could have as its weights; errors as :meth:`set_weights` has them."""
         shapes, names = self._described.shapes, self._described.names
         listed = ", ".join([*names[:4], "..."] if len(names) > 4 else names)
         given = limited(weights, f"weights must be a sequence of {len(shapes)} arrays ({listed})", most=len(shapes) + 1)
@@ -205,7 +209,7 @@ class Sequential:
             if names[k].startswith("variance") and array.min() < 0:
                 raise ValueError(f"{name} must be at least 0, got {array.min()}")
             new.append(array)
-        self._weights = new
+        return new
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file: its layers as a description, and its weights, in safetensors.

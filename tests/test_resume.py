@@ -408,10 +408,10 @@ def test_a_model_is_no_checkpoint(tmp_path):
 
 
 DAMAGES = [
-    (lambda s, t: s.pop("rows"), "is damaged: KeyError: 'rows'"),
+    (lambda s, t: s.pop("rows"), "its state has the entries .*, expected .*'rows'"),
     (lambda s, t: s.update(epoch=-1), "epoch is -1, expected a whole number"),
-    (lambda s, t: s.update(rows=[1, 2]), "its order of rows is none of 53 rows"),
-    (lambda s, t: s.update(rates=3), "is damaged: TypeError"),
+    (lambda s, t: s.update(rows=[1, 2]), "its order of rows must be an array of int64"),
+    (lambda s, t: s.update(rates=3), "its position of the learning rate has the entries 3"),
     (lambda s, t: s["rates"].update(step=1.5), "step is 1.5, expected a whole number"),
     (lambda s, t: s["rates"].update(rate=None), "its learning rate is of another kind"),
     (
@@ -419,10 +419,13 @@ DAMAGES = [
         "the optimizer's state has the entries .*'first', 'second'.* expected .*'step'",
     ),
     (lambda s, t: s["optimizer"]["first"].pop(), r"the optimizer's state\['first'\] must be a list of 4 entries"),
-    (lambda s, t: s["history"].pop("loss"), "its history has the values val_loss, epoch_seconds, expected loss"),
+    (
+        lambda s, t: s["history"].pop("loss"),
+        r"its history has the values \['val_loss', 'epoch_seconds'\], expected \['loss'",
+    ),
     (lambda s, t: s["random_state"].update(bit_generator=7), "its random numbers are those of 7"),
-    (lambda s, t: s["random_state"].pop("state"), "is damaged|cannot be resumed"),
-    (lambda s, t: s.update(callbacks=[3]), "is damaged: TypeError"),
+    (lambda s, t: s["random_state"].pop("state"), "its random state has the entries"),
+    (lambda s, t: s.update(callbacks=[3], callback_keys=[{}]), "its callback 0 is 3, expected a class"),
     (lambda s, t: t.pop("state.rows"), "the array 'state.rows' is missing"),
     (lambda s, t: t.update({"state.rows": np.zeros(53, int)}), "its order of rows is none of 53 rows"),
     (

@@ -76,8 +76,27 @@ class Callback:
         """
         return None
 
+    def state_key(self) -> dict[str, Any]:
+        """What tells this callback from others of its class, where a training is resumed.
+
+        A state goes to the callback of the same class with the same key, by what it watches and where it writes for
+        one: a dict of what JSON holds. Of several with the same key the first has the first state, and so on. A state
+        that no callback takes is an error, or left out with a warning where it is ``optional``.
+        """
+        return {}
+
+    def check_state(self, trainer: Trainer, epoch: int, state: dict[str, Any]) -> None:
+        """Raise a ValueError for a state that :meth:`set_state` cannot take.
+
+        Called before anything is changed, where a training is to be resumed after ``epoch`` epochs.
+        """
+
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`get_state` gave; called after ``on_train_begin`` where a training is resumed."""
+        """Take over what :meth:`get_state` gave; called after ``on_train_begin`` where a training is resumed.
+
+        After an error here nothing is resumed: model and trainer are as they were before ``fit``, and callbacks whose
+        ``get_state`` gave something then get that back.
+        """
 
 
 MOST = 10**4  # a generator of more callbacks may have no end
@@ -89,7 +108,7 @@ class _Listener(Callback):
 
     def __init__(self, listener: Any) -> None:
         self.listener, self.optional = listener, bool(getattr(listener, "optional", False))
-        for name in (*HOOKS, "get_state", "set_state"):
+        for name in (*HOOKS, "get_state", "state_key", "check_state", "set_state"):
             if callable(getattr(listener, name, None)):
                 setattr(self, name, getattr(listener, name))
 

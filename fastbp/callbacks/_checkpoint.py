@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastbp._files import as_path
-from fastbp._validation import flag, whole_number
+from fastbp._files import TENSOR, as_path, check_target, damage_named, read
+from fastbp._states import entries, real
+from fastbp._validation import flag, shown, whole_number
 from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
@@ -24,6 +25,9 @@ class Checkpoint(Callback):
     ``trainer.fit(..., resume_from=path)`` goes on from it, and :func:`fastbp.load` takes the model out of it. It is
     written after all callbacks have had ``on_epoch_end``, to another name, and then renamed: the path has a whole file
     at any moment. For the last and the best, give two of them with two paths.
+
+    Where a training is resumed, the best so far is the one of the callback with the same path, monitor and mode, and a
+    file at the path that has a better value of ``monitor`` is kept.
 
     Parameters
     ----------
@@ -85,13 +89,16 @@ class Checkpoint(Callback):
     def _start(self) -> None:
         self.best_value, self._better, self._n_epochs = self._monitor.worst, False, 0
         self._compared = False  # whether there was an epoch that might have been written
+        self._resumed, self._written = False, set[str]()
         self.last_path: str | None = None
 
     def on_train_begin(self, trainer: Trainer, n_epochs: int, n_steps: int) -> None:
         self._start()
-        self._n_epochs, folder = n_epochs, Path(self.path).parent
+        self._resumed, self._n_epochs, folder = trainer.epoch > 0, n_epochs, Path(self.path).parent
         if "{" not in str(folder) and not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder} for checkpoints: make it first")
+        if "{" not in self.path:
+            check_target(self.path)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         if self.best:
@@ -104,7 +111,13 @@ class Checkpoint(Callback):
     def on_epoch_complete(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         if self._better if self.best else self._due(trainer, epoch):
             path = self._named(epoch, logs)
+            if self.best and self._resumed and path not in self._written:
+                there = value_in(path, self._monitor, self.state_key())
+                if there is not None and self._monitor.better(there, self.best_value):
+                    self.best_value = there
+                    return
             trainer.save(path)
+            self._written.add(path)
             self.last_path = path
 
     def on_train_end(self, trainer: Trainer, history: History) -> None:
@@ -130,5 +143,34 @@ class Checkpoint(Callback):
     def get_state(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "last_path": self.last_path}
 
+    def state_key(self) -> dict[str, Any]:
+        watched = {"monitor": self._monitor.name, "mode": self._monitor.mode} if self.best else {}
+        return {"path": os.path.normpath(self.path), "best": self.best, **watched}
+
+    def check_state(self, trainer: Trainer, epoch: int, state: dict[str, Any]) -> None:
+        what = "the state of Checkpoint"
+        entries(state, ("best_value", "last_path"), what)
+        real(state["best_value"], f"{what}: best_value", infinite=True)
+        if not isinstance(state["last_path"], str | None):
+            raise ValueError(f"{what}: last_path is {shown(state['last_path'])}, expected a path or None")
+
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best_value, self.last_path = state["best_value"], state["last_path"]
+        self.best_value, self.last_path, self._resumed = float(state["best_value"]), state["last_path"], True
+
+
+def value_in(path: str, monitor: Monitor, key: dict[str, Any]) -> float | None:
+    """The value that a checkpoint at ``path`` was written for; None where there is none, or none that tells it.
+
+    A loss stands in its history, any other value in the state of the callback that wrote it.
+    """
+    try:
+        header, tensors = read(Path(path), "checkpoint")
+        with damage_named(Path(path)):
+            state, name = header["state"], f"state.history.{monitor.name}"
+            if state["history"].get(monitor.name) == {TENSOR: name}:
+                return float(tensors.load([name])[0][-1])
+            keys = state.get("callback_keys", [])
+            values = [one[2]["best_value"] for one, of in zip(state["callbacks"], keys, strict=True) if of == key]
+            return real(values[0], "best_value", infinite=True) if values else None
+    except (OSError, ValueError):
+        return None

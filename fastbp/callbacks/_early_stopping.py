@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from fastbp._validation import Array, flag, real_number, whole_number
+import numpy as np
+
+from fastbp._states import array_of, entries, real, whole
+from fastbp._validation import Array, flag, real_number, shown, whole_number
 from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
@@ -131,6 +134,32 @@ class EarlyStopping(Callback):
         names = ("best", "best_epoch", "stopped_epoch", "best_weights")
         return {name: getattr(self, name) for name in names} | {"waited": self._waited}
 
+    def state_key(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "mode": self.mode}
+
+    def check_state(self, trainer: Trainer, epoch: int, state: dict[str, Any]) -> None:
+        what = "the state of EarlyStopping"
+        entries(state, ("best", "best_epoch", "stopped_epoch", "best_weights", "waited"), what)
+        real(state["best"], f"{what}: best", infinite=True)
+        whole(state["waited"], f"{what}: waited")
+        for name in ("best_epoch", "stopped_epoch"):
+            if state[name] is not None and whole(state[name], f"{what}: {name}") >= epoch:
+                raise ValueError(f"{what}: {name} is {state[name]}, and only {epoch} epochs were finished")
+        weights = state["best_weights"]
+        if weights is not None:
+            if not isinstance(weights, list):
+                raise ValueError(f"{what}: best_weights is {shown(weights)}, expected a list of arrays")
+            for k, array in enumerate(weights):
+                array_of(array, f"{what}: best_weights[{k}]", dtype=trainer.model.dtype, shape=np.shape(array))
+            try:
+                trainer.model._checked_weights(weights)
+            except ValueError as error:
+                raise ValueError(f"{what}: best_{error}") from None
+        elif self.restore_best and state["best_epoch"] is not None:
+            raise ValueError(
+                f"{what} has no best weights, which restore_best=True needs: it was written with restore_best=False"
+            )
+
     def set_state(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch, self.stopped_epoch = state["best"], state["best_epoch"], state["stopped_epoch"]
-        self.best_weights, self._waited = state["best_weights"], state["waited"]
+        self.best_weights, self._waited = state["best_weights"] if self.restore_best else None, state["waited"]

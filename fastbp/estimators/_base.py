@@ -17,6 +17,7 @@ from fastbp._busy import Use, training
 from fastbp._fit import Data, train
 from fastbp._network import network_of
 from fastbp._validation import Array, as_random_state, as_rows, real_dtype
+from fastbp._warnings import users_level
 from fastbp._weights import usable_weights
 from fastbp.backends import get_backend
 from fastbp.callbacks import Callback, ProgressBar
@@ -250,7 +251,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         state |= {"n_iter_": n_iter, "loss_": loss, "history_": history, "stopped_early_": False}
         state["validation_loss_curve_"] = None if held_out is None else history["val_loss"]
         if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=users_level())
 
     def _fit_stochastic(
         self,
@@ -282,7 +283,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         if batch_size > n_samples:
             warnings.warn(
                 f"Got `batch_size` {batch_size} larger than sample size {n_samples}. It is going to be clipped",
-                stacklevel=5,
+                stacklevel=users_level(),
             )
         if min(batch_size, n_samples) == 1 and model._described.has(BATCH_NORM):
             raise ValueError(
@@ -304,7 +305,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
             [progress, *listeners],
         )
         if history.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=users_level())
         progress.finish(trainer, history)
 
     def _score(self, model: Sequential, held_out: Rows, given: Any, state: dict[str, Any]) -> Score | None:

@@ -150,7 +150,7 @@ class Progress(Callback):
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=7,  # progress, trainer, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
+                stacklevel=users_level(),
             )
 
     def finish(self, trainer: Trainer, history: History) -> None:

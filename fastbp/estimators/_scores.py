@@ -14,6 +14,7 @@ from sklearn.metrics import d2_pinball_score
 from sklearn.utils import check_consistent_length
 
 from fastbp._validation import Array
+from fastbp._warnings import users_level
 from fastbp._weights import usable_weights
 from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._rows import checked_weights
@@ -37,8 +38,7 @@ def explained_pinball(y: Array, weights: Array | None, levels: Sequence[float]) 
         warnings.warn(
             "D^2 of a single validation row is not defined: give at least two, or scoring='loss'",
             UndefinedMetricWarning,
-            # _outputs_score, _score, _fit_stochastic, _fit, fit, scikit-learn's wrapper, caller
-            stacklevel=8,
+            stacklevel=users_level(),
         )
         return lambda predicted: float("nan")
 

@@ -12,6 +12,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import type_of_target
 
 from fastbp._validation import Array
+from fastbp._warnings import users_level
 
 MULTIOUTPUT = "multiclass-multioutput"
 LABELS = "multilabel-indicator"
@@ -54,13 +55,11 @@ def one_column(y: Any, name: str) -> Any:
             f"Sparse data was passed for {name}, but dense data is required. Use '.toarray()' to convert to a dense "
             "numpy array."
         )
-    from fastbp.backends.cpu import _users_level  # which loads Numba
-
     warnings.warn(
         f"A column-vector {name} was passed when a 1d array was expected. Please change the shape of {name} to "
         "(n_samples, ), for example using ravel().",
         DataConversionWarning,
-        stacklevel=_users_level(),
+        stacklevel=users_level(),
     )
     return y[:, 0]
 
