@@ -67,8 +67,9 @@ def _train(
     if trainer.verify:
         _verify(trainer, data, orders.rows[:batch_size], batch_size)
     validation_loss = None if validation is None else session.evaluation(*validation)
-    history, link, stopped = fit.history, trainer.model.link, saved is not None and saved.stopped
-    trainer.model.link, trainer._stop = trainer._link, False
+    history, model, stopped = fit.history, trainer.model, saved is not None and saved.stopped
+    link, was_trained = model.link, model._trained
+    model.link, model._trained, trainer._stop = trainer._link, True, False
     trainer._fit, trainer._epoch = fit, fit.epoch
     run = Run(trainer, session, data, batch_size, n_steps, listeners)
     trainer._session, settled = session, False
@@ -113,10 +114,8 @@ def _train(
                 trainer._fit = None
                 run.go_back()
             trainer._optimizer_state, trainer._session = session.get_optimizer_state(), None
-            if run.trained:
-                trainer.model._trained = True
-            else:
-                trainer.model.link = link
+            if not run.trained:
+                model.link, model._trained = link, was_trained
     try:
         for listener in listeners:
             listener.on_train_end(trainer, history)

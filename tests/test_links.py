@@ -83,6 +83,19 @@ def test_a_fit_that_fails_leaves_the_link():
     assert model.link == "identity"
 
 
+def test_a_trainer_that_is_made_within_a_fit_leaves_the_link():
+    class Makes(fastbp.Callback):
+        def on_train_begin(self, trainer, n_epochs, n_steps):
+            fastbp.Trainer(trainer.model, loss="mean_squared_error").loss_and_gradients(X, X[:, :4])
+
+        def on_epoch_end(self, trainer, epoch, logs):
+            self.on_train_begin(trainer, 0, 0)
+
+    model = new_model()
+    fastbp.Trainer(model, loss="softmax_cross_entropy").fit(X, Y, callbacks=[Makes()])
+    assert model.link == "softmax"
+
+
 def test_files_keep_the_link(tmp_path):
     path = tmp_path / "model.safetensors"
     for trained in (False, True):

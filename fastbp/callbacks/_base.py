@@ -47,7 +47,7 @@ class Callback:
         """
 
     def on_chunk_end(self, trainer: Trainer, epoch: int, step: int, logs: dict[str, float]) -> None:
-        """After some steps, about every 0.2 s; ``step`` of the epoch are done. ``logs["loss"]``: their mean.
+        """After some steps, about every 0.2 s; ``step`` of the epoch are done. ``logs["loss"]``: their weighted mean.
 
         ``trainer.chunk_learning_rates`` has the rates of these steps.
         """
