@@ -65,7 +65,7 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
     instead = instead or (ROWS if name.endswith(("X", "X_val")) else ENTRIES)
     if isinstance(value, np.ndarray):
         return _plain(value, name, alone)
-    if not alone and (value is None or isinstance(value, str | bytes | dict)):
+    if not alone and value is None:
         return value
     try:
         if isinstance(value, list | tuple):
@@ -80,6 +80,12 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
         if not alone:
             return value
         raise ValueError(f"{name} is not usable: {error}") from None
+
+
+def _a(kind: type) -> str:
+    """The name of a class with its article."""
+    name = kind.__name__
+    return f"{'an' if name[:1] in 'aeioAEIO' else 'a'} {name}"
 
 
 class _NoArrayError(Exception):
@@ -130,26 +136,26 @@ def _items(value: Any) -> list[Any]:
     is_sequence = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not hasattr(kind, "keys")
     if isinstance(value, type | str | bytes) or not is_sequence:
         if value is None or isinstance(value, str | bytes):
-            raise _NoArrayError(f"{'None' if value is None else f'a {kind.__name__}'} is no array")
-        what = f"the class {value.__name__}" if isinstance(value, type) else f"a {kind.__name__}"
+            raise _NoArrayError(f"{'None' if value is None else _a(kind)} is no array")
+        what = f"the class {value.__name__}" if isinstance(value, type) else _a(kind)
         raise _NoArrayError(f"{what} is no array")
     try:
         size = len(value)
         if size and np.ndim(_first(value[0])) > 1:
-            raise _NoArrayError(f"a {kind.__name__} is a sequence of batches, not of rows")
+            raise _NoArrayError(f"{_a(kind)} is a sequence of batches, not of rows")
         ends = False
         try:
             value[size]
         except LookupError:
             ends = True
         if not ends:
-            raise _NoArrayError(f"a {kind.__name__} has items beyond its length of {size}")
+            raise _NoArrayError(f"{_a(kind)} has items beyond its length of {size}")
         return [value[k] for k in range(size)]
     except _NoArrayError:
         raise
     except Exception as error:
         raise _NoArrayError(
-            f"the items of a {kind.__name__} cannot be read ({type(error).__name__}: {error})"
+            f"the items of {_a(kind)} cannot be read ({type(error).__name__}: {error})"
         ) from None
 
 
@@ -212,5 +218,5 @@ def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:
 
         raise TypeError(f"{expected}, got {shown(values)}") from None
     if len(items) > most:
-        raise TypeError(f"{expected}, got a {type(values).__name__} that goes on after {most} of them")
+        raise TypeError(f"{expected}, got {_a(type(values))} that goes on after {most} of them")
     return items

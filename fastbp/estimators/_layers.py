@@ -39,7 +39,7 @@ class Description(NamedTuple):
 
 def description(estimator: Any) -> Description:
     """What the estimator's present parameters stand for."""
-    activation, dropout = estimator.activation, estimator.dropout
+    activation, dropout = estimator.activation, scalar(estimator.dropout)
     return Description(
         activation if isinstance(activation, str) else tuple(activation),
         estimator.normalization,
