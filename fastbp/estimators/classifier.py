@@ -365,7 +365,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         ndarray of shape (n_samples, n_classes)
             A list of them for several targets of several classes.
         """
-        return log_probabilities(lambda raw: self._outputs(X, raw), self._label_binarizer, self.out_activation_)
+        return log_probabilities(self, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose class, or all of whose labels and classes, are predicted.
