@@ -74,14 +74,18 @@ def share_all_right(y: Any, predicted: Array, sample_weight: Any) -> float:
     return float(np.average((y == predicted).all(axis=1), weights=weights))
 
 
-def log_probabilities(logits: Array, binarizer: Any, out_activation: str) -> Any:
-    """Logarithms of the probabilities that logits stand for, (n_samples, n_classes), or a list for several targets."""
+def log_probabilities(estimator: Any, X: Any) -> Any:
+    """Logarithms of a classifier's probabilities, (n_samples, n_classes), or a list for several targets."""
+    logits = estimator._outputs(X, raw=True)
+    binarizer = estimator._label_binarizer
     if isinstance(binarizer, ClassCodes):
         return [_log_softmax(logits[:, block]) for block in binarizer.blocks]
-    if out_activation == "softmax":
+    if estimator.out_activation_ == "softmax":
         return _log_softmax(logits)
-    # of one output the probabilities of both classes: 1 - sigmoid(z) = sigmoid(-z)
-    return log_expit(np.hstack([-logits, logits]) if logits.shape[1] == 1 else logits)
+    if logits.shape[1] == 1:  # the probabilities of both classes: 1 - sigmoid(z) = sigmoid(-z)
+        return log_expit(np.hstack([-logits, logits]))
+    # labels whose probabilities are 1 to rounding stay as equal as those are, so that argmax finds the same one
+    return np.where(logits > 0, np.log(np.maximum(estimator._outputs(X), 0.5)), log_expit(logits))
 
 
 def _log_softmax(Z: Array) -> Array:

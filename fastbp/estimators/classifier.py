@@ -61,7 +61,9 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
     verbose : bool or "progress", default=False
         True prints a line an epoch, as scikit-learn does; ``"progress"`` shows a progress bar.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the last one.
+        Whether ``fit`` goes on from the weights of the last one. It and ``partial_fit`` then refuse parameters that
+        describe another network (layers, activations, ``normalization``, ``residual``, ``dtype``, a ``loss`` with
+        another output activation), and targets of another kind. Predictions go by the parameters of the fit.
     momentum : float, default=0.9
     nesterovs_momentum : bool, default=True
         For ``solver="sgd"``.
@@ -366,7 +368,7 @@ class MLPClassifier(ClassifierMixin, ClassTargets):
         ndarray of shape (n_samples, n_classes)
             A list of them for several targets of several classes.
         """
-        return log_probabilities(self._outputs(X, raw=True), self._label_binarizer, self.out_activation_)
+        return log_probabilities(self, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose class, or all of whose labels and classes, are predicted.
