@@ -320,8 +320,8 @@ def as_sequential(model: Any) -> Sequential:
     return model
 
 
-def check_size(network: Network) -> None:
-    """Raise a ValueError for a network that this machine cannot hold."""
+def check_size(network: Network) -> Network:
+    """The network; a ValueError for one that this machine cannot hold."""
     n_parameters = sum(math.prod(shape) for shape in network.shapes)
     needed, memory = n_parameters * (8 + network.dtype.itemsize), sys.maxsize  # they are drawn in float64
     with suppress(AttributeError, OSError, ValueError):  # not every system tells
@@ -332,3 +332,4 @@ def check_size(network: Network) -> None:
             f"parameters, which take {needed / 2**30:.2g} GiB; the machine has {memory / 2**30:.2g} GiB: make the "
             "layers smaller"
         )
+    return network

@@ -163,7 +163,7 @@ def test_train_mnist_says_how_to_do_without_the_network(monkeypatch, capsys):
 @pytest.mark.parametrize("script", ["train_mnist", "demo"])
 def test_without_matplotlib_the_extra_is_named(script, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SystemExit, match=r"fastbp\[plot\]"):
+    with pytest.raises(SystemExit, match=r'matplotlib: pip install "matplotlib>=3\.9"'):
         load(script).main([])
 
 

@@ -213,9 +213,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         widths, dtype = [rows.X.shape[1], *sizes, n_outputs], rows.X.dtype
         layers = described(self, sizes, Dense(n_outputs, self._link(out_activation, state)))
         if first_pass:
-            network = network_of(layers, widths[0], dtype)[0]
-            check_size(network)
-            parameters = drawn(self, network, rng)
+            parameters = drawn(self, check_size(network_of(layers, widths[0], dtype)[0]), rng)
         else:
             check_goes_on(self, widths, out_activation, state.get("_n_targets"))
             parameters = [array.astype(dtype) for array in fitted_parameters(self)]
