@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastbp._validation import shown
-from fastbp.callbacks._base import Callback, kind_of
+from fastbp.callbacks._base import Callback, _Listener, kind_of
 
 if TYPE_CHECKING:
     from fastbp.trainer import Trainer
@@ -132,7 +132,7 @@ def matched(
 
 def own(callback: Callback) -> bool:
     """Whether a callback is one of fastbp's."""
-    return type(callback).__module__.startswith("fastbp.") and hasattr(type(callback), "state_key")
+    return type(callback).__module__.startswith("fastbp.") and not isinstance(callback, _Listener)
 
 
 class Before:

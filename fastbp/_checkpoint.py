@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -213,6 +214,8 @@ class Saved:
         if epochs < self._epoch:
             raise ValueError(f"epochs is {epochs}, and {self._epoch} of them were finished")
         self._check_length(epochs, trainer, fit)
+        if trainer._rates.spans_fit and self._position.n_epochs != epochs:
+            raise ValueError(f"n_epochs is {self._position.n_epochs}, and the fit was to have {epochs} epochs")
         self._history = _history(state["history"], list(fit.history), self._epoch)
         self._rows = array_of(state["rows"], "its order of rows", dtype=fit.rows.dtype)
         if not np.array_equal(np.sort(self._rows), np.arange(len(fit.rows))):
@@ -326,7 +329,7 @@ def _check_random_state(state: Any, rng: np.random.RandomState) -> None:
         )
     check_like(state, rng.get_state(legacy=False), "its random state")
     check_state(state, "its random state")
-    np.random.RandomState(generator()).set_state(state)
+    copy.deepcopy(rng).set_state(state)
 
 
 def _check_optimizer(state: dict[str, Any], *, finite: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from test_resume import LOSS, fit
+from test_resume import LOSS, Kill, KilledError, fit
 from test_trainer import assert_same
 
 import fastbp
@@ -252,8 +252,8 @@ def same(a, b):
 # Numbers that another training could have, and settings that decide which callback a state is for
 FREE = {
     "callbacks", "gauss", "best", "best_value", "rate", "mask_seed", "step", "epochs", "callback_keys", "key",
-    "best_epoch", "stopped_epoch", "stopped", "last_path", "last", "columns", "waited", "path", "monitor", "mode",
-    "per", "optional",
+    "best_epoch", "stopped_epoch", "stopped", "last_path", "last", "columns", "waited", "path",
+    "monitor", "mode", "per", "optional",
 }  # fmt: skip
 
 
@@ -399,6 +399,17 @@ def test_the_state_of_a_schedule_is_checked(plateau, message, folder, checkpoint
     header["state"]["rates"]["plateau"] = plateau
     put(path, header, tensors)
     Trained(folder, **options).refuses(path, message)
+
+
+def test_the_length_of_a_schedule_is_that_of_the_fit(folder, checkpoint, tmp_path):
+    options = {"optimizer": fastbp.SGD(schedules.OneCycle(0.2))}
+    path, trainer = tmp_path / "run.safetensors", new_trainer(**options)
+    with pytest.raises(KilledError):
+        fit(trainer, fastbp.Checkpoint(path), Kill(3))
+    header, tensors = content(path)
+    header["state"]["rates"]["n_epochs"] = 7
+    put(path, header, tensors)
+    Trained(folder, **options).refuses(path, "n_epochs is 7, and the fit was to have 6 epochs")
 
 
 def test_nadam_keeps_a_product_of_decay_rates(folder, checkpoint, tmp_path):

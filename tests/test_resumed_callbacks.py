@@ -177,7 +177,7 @@ def test_a_value_that_is_not_in_the_history_is_that_of_the_state(tmp_path):
 # Errors
 
 
-class Refuses(fastbp.Callback):
+class Refuses:
     """A callback whose state cannot be taken over."""
 
     def __init__(self, error):
@@ -197,6 +197,11 @@ class Refuses(fastbp.Callback):
         self.count = state["count"]
 
 
+class RefusesToo(Refuses, fastbp.Callback):
+    """One of the base class."""
+
+
+@pytest.mark.parametrize("kind", [Refuses, RefusesToo])
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
@@ -208,15 +213,15 @@ class Refuses(fastbp.Callback):
         (KilledError(), KilledError),
     ],
 )
-def test_a_callback_that_does_not_take_its_state_leaves_all_as_it_was(error, raised, tmp_path):
+def test_a_callback_that_does_not_take_its_state_leaves_all_as_it_was(error, raised, kind, tmp_path):
     path, table = tmp_path / "run.safetensors", tmp_path / "log.csv"
 
     def listed(refuses):
         return [fastbp.CSVLogger(table), fastbp.EarlyStopping(), fastbp.LearningRateLogger("step"), refuses]
 
-    fit(new_trainer(), *listed(Refuses(None)), fastbp.Checkpoint(path), epochs=3)
+    fit(new_trainer(), *listed(kind(None)), fastbp.Checkpoint(path), epochs=3)
     lines = table.read_bytes()
-    trainer, callbacks = new_trainer(seed=5), listed(Refuses(None))
+    trainer, callbacks = new_trainer(seed=5), listed(kind(None))
     fit(trainer, *callbacks, epochs=2)
     table.write_bytes(lines + b"3,0.5,0.5,0.5\n")
     callbacks[-1].error = error
@@ -225,12 +230,12 @@ def test_a_callback_that_does_not_take_its_state_leaves_all_as_it_was(error, rai
     with pytest.raises(raised) as caught:
         fit(trainer, *callbacks, resume_from=path)
     if raised is ValueError:
-        assert f"{path} cannot be resumed: the callback Refuses does not take its state" in str(caught.value)
+        assert f"{path} cannot be resumed: the callback {kind.__name__} does not take its state" in str(caught.value)
         assert type(caught.value.__cause__) is type(error)
     assert standing(trainer, ours, tmp_path) == before
     assert callbacks[-1].count == [2]
     # and it goes on from where it was
-    other, fresh = new_trainer(seed=5), listed(Refuses(None))
+    other, fresh = new_trainer(seed=5), listed(kind(None))
     fit(other, *fresh, epochs=2)
     assert_same(bits(other, fit(other, epochs=2)), bits(trainer, fit(trainer, epochs=2)))
 

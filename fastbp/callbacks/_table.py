@@ -141,9 +141,9 @@ class Table:
         path = Path(os.path.realpath(self.path))
         mode = path.stat().st_mode
         with replacing(path) as part:
+            part.chmod(mode)
             with open(part, "w", **ENCODING) as file:  # type: ignore[call-overload]
                 file.writelines(lines)
-            part.chmod(mode)
 
 
 def _epoch(record: list[str], otherwise: int) -> int:
