@@ -26,6 +26,7 @@ from fastbp.kernels.cpu import (
     rectifiers,
     residual,
     robust_losses,
+    row_weights,
     rules,
     soft_targets,
     sparse,
@@ -268,11 +269,11 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weigh
     d, e, part = window(vectors, 3 * ldv, ldv), window(vectors, 4 * ldv, ldv), n_blocks * ldv
     for _ in range(n_times):
         if what == 0:
-            normalization.block_statistics(a, b, c, A, ld, weights, index, m, n)
+            normalization.block_statistics(a, b, c, A, ld, m, n)
         elif what == 1:
             offsets, squares = window(stats, part, part), window(stats, 2 * part, part)
-            sizes = window(stats, 3 * part, 0)
-            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, sizes, m, n, 1e-5, 0.1)
+            none = window(stats, 0, 0)
+            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, none, m, n, 1e-5, 0.1)
         elif what == 2:
             normalization.batch_norm_forward(Y, ld, A, ld, a, b, c, d, floor, m, n)
         elif what == 3:
@@ -280,7 +281,7 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weigh
         elif what == 4:
             normalization.block_sums(a, b, B, ld, A, ld, c, d, m, n)
         elif what == 5:
-            normalization.batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, weights, index, m, n, False)
+            normalization.batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, m, n, False)
         elif what == 6:
             normalization.layer_norm_forward(Y, ld, A, ld, stats, a, b, m, n, 1e-5)
         elif what == 7:
@@ -290,6 +291,10 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weigh
         elif what == 9:
             dropout.dropout_rows(Y, ld, A, ld, index, m, n, 0.2, 7, 3, 1, False)
         elif what == 10:
+            row_weights.weighted_block_statistics(a, b, c, A, ld, weights, index, m, n)
+        elif what == 11:
+            row_weights.weighted_batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, weights, index, m, n, False)
+        elif what == 12:
             residual.add_rows(Y, ld, A, ld, B, ld, m, n)
         else:
             residual.hand_on_rows(Y, ld, A, ld, m, n, False)

@@ -186,7 +186,8 @@ class Trainer:
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Its loss after each epoch is ``history["val_loss"]``.
         sample_weight : array-like of shape (n_samples,), optional
-            The loss of a batch is the weighted mean. A row of weight 0 changes nothing.
+            The loss of a batch is the weighted mean, and so are the statistics of a :class:`fastbp.BatchNorm`. A row of
+            weight 0 changes nothing.
         callbacks : sequence of Callback, default=()
             See :class:`fastbp.Callback`; objects of other classes that have some of its methods will do.
         verbose : int, default=0

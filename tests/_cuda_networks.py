@@ -48,7 +48,7 @@ CASES = {
         fastbp.Lion(0.01, weight_decay=0.1, clip_value=0.05),
     ),
     "norm of X": lambda: Case(
-        [BatchNorm(), Dense(9, "mish"), Dense(4, "softplus")], "poisson", fastbp.NAdam(0.01, clip_norm=0.05)
+        [BatchNorm(), Dense(9, "mish"), Dense(4, "softplus")], "poisson", fastbp.NAdam(0.01, clip_norm=0.05), True
     ),
     "one layer": lambda: Case([Dense(3)], "mean_squared_error", fastbp.Adagrad(0.1)),
     "dropout of X": lambda: Case(

@@ -23,6 +23,7 @@ from fastbp.kernels.cpu import (
     optimizers,
     output_losses,
     robust_losses,
+    row_weights,
     rules,
     simd,
     soft_targets,
@@ -166,16 +167,19 @@ def batch_norms(dtype, at_end):
         parts = [guarded(np.ones((count, ld), dtype), at_end) for _ in range(3)]
         weights, index = guarded(np.ones(m, dtype), at_end), guarded(np.arange(m)[::-1].copy(), at_end)
         sizes = guarded(np.full(count * layout.GROUP, m / count, dtype), at_end)
-        for given in (weights, weights[:0]):
-            normalization.block_statistics(first, second, third, X, ld, given, index, m, n)
+        normalization.block_statistics(first, second, third, X, ld, m, n)
+        row_weights.weighted_block_statistics(first, second, third, X, ld, weights, index, m, n)
         for given in (sizes, sizes[:0]):
             normalization.batch_statistics(first, second, third, fourth, *parts, ld, given, m, n, 0.1, 0.1)
         normalization.batch_norm_forward(Y, ld, X, ld, first, second, third, fourth, dtype(0), m, n)
         normalization.block_sums(first, second, D, ld, X, ld, third, fourth, m, n)
         normalization.sum_of_blocks(first, parts[0], ld, count, n, 0.1)
-        for adds, given in itertools.product((False, True), (weights, weights[:0])):
+        for adds in (False, True):
             normalization.batch_norm_backward(
-                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, given, index, m, n, adds
+                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, m, n, adds
+            )  # fmt: skip
+            row_weights.weighted_batch_norm_backward(
+                Y, ld, D, ld, X, ld, first, second, third, fourth, fifth, weights, index, m, n, adds
             )  # fmt: skip
 
 

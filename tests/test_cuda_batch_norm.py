@@ -9,7 +9,11 @@ from fastbp.kernels.cuda._target import WIDTH, cuda, kernel
 from fastbp.kernels.layout import padded
 from fastbp.kernels.reference import normalization as twin
 from fastbp.kernels.reference.rectifiers import rectifier_forward_slope
-from fastbp.kernels.reference.row_weights import weight_of_rows
+from fastbp.kernels.reference.row_weights import (
+    weight_of_rows,
+    weighted_batch_norm_backward,
+    weighted_block_statistics,
+)
 from fastbp.kernels.reference.step import batch_weight
 
 DTYPES = (np.float32, np.float64)
@@ -105,9 +109,11 @@ class Network:
             lo, hi = twin.block_start(k, m), twin.block_start(k + 1, m)
             parts = (array[k * width :] for array in (starts, offsets, squares))
             here = np.ascontiguousarray(X[lo:hi]).reshape(-1)
-            twin.block_statistics(*parts, here, n, self.weights, order[lo:], hi - lo, n)
             if sizes.size:
+                weighted_block_statistics(*parts, here, n, self.weights, order[lo:], hi - lo, n)
                 sizes[k * layout.GROUP :][:2] = weight_of_rows(self.weights, order[lo:], hi - lo)[:2]
+            else:
+                twin.block_statistics(*parts, here, n, hi - lo, n)
         mean, inverse = np.empty(n, self.dtype), np.empty(n, self.dtype)
         running = self.parameters[2 * width : 3 * width].copy(), self.parameters[3 * width :].copy()
         twin.batch_statistics(
@@ -212,9 +218,11 @@ def check_backward(net):
         order = net.order[net.at :]
         scale, more = dtype(1 / batch_weight(net.weights, order)), bool(adds & layout.ADDS_TO_INPUT)
         means = d_beta * scale, d_gamma * scale
-        twin.batch_norm_backward(
-            dX, n, D, n, X, n, mean, inverse, net.parameters, *means, net.weights, order, m, n, more
-        )  # fmt: skip
+        given = dX, n, D, n, X, n, mean, inverse, net.parameters, *means
+        if net.weights.size:
+            weighted_batch_norm_backward(*given, net.weights, order, m, n, more)
+        else:
+            twin.batch_norm_backward(*given, m, n, more)
     net.launch(1)
     net.close(net.statistic(2), d_beta)
     net.close(net.statistic(3), d_gamma)

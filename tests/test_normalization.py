@@ -42,19 +42,18 @@ def calls(rows, adds):
     stats, momentum, floor = vector(2 * m), 0.1 if adds else 0.0, rows.dtype(0 if adds else -np.inf)
     n_rows, ldb, parts = 16 * m, padded(n), [rows.matrix(0)[0] for _ in range(3)]
     parts = [np.concatenate([part] * 4)[: block_count(n_rows) * ldb] for part in parts]
-    weights, index, sizes = np.zeros(0, rows.dtype), np.arange(m), np.zeros(0, rows.dtype)
     return {
-        "block_statistics": (vector(), vector(), vector(), X, ldx, weights, index, m, n),
+        "block_statistics": (vector(), vector(), vector(), X, ldx, m, n),
         "batch_statistics": (
-            vector(), vector(), vector(), vector(), *parts[:2], np.abs(parts[2]), ldb, sizes, n_rows, n, EPSILON,
-            momentum,
+            vector(), vector(), vector(), vector(), *parts[:2], np.abs(parts[2]), ldb, np.zeros(0, rows.dtype), n_rows,
+            n, EPSILON, momentum,
         ),
         "sum_of_blocks": (vector(), X, ldx, m, n, 0.25),
         "batch_norm_forward": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), floor, m, n),
         "batch_norm_inference": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), m, n, EPSILON),
         "block_sums": (vector(), vector(), D, ldd, X, ldx, vector(), vector(), m, n),
         "batch_norm_backward": (
-            Y, ldy, D, ldd, X, ldx, vector(), vector(), vector(), vector(), vector(), weights, index, m, n, adds,
+            Y, ldy, D, ldd, X, ldx, vector(), vector(), vector(), vector(), vector(), m, n, adds,
         ),
         "layer_norm_forward": (Y, ldy, X, ldx, stats, vector(), vector(), m, n, EPSILON),
         "layer_norm_backward": (Y, ldy, D, ldd, X, ldx, stats, vector(), m, n, adds),
@@ -124,13 +123,14 @@ def statistics_of(module, X, running=None, epsilon=EPSILON, momentum=0.0):
     (m, n), dtype = X.shape, X.dtype
     flat, ldb, n_blocks = np.zeros((m, padded(n)), dtype), padded(n), block_count(m)
     flat[:, :n] = X
-    parts, none, index = np.zeros((3, n_blocks, ldb), dtype), np.zeros(0, dtype), np.arange(m)
+    parts = np.zeros((3, n_blocks, ldb), dtype)
     for k in range(n_blocks):
         lo, hi = (module.block_start(one, m) for one in (k, k + 1))
-        module.block_statistics(*parts[:, k], flat[lo:].reshape(-1), ldb, none, index[lo:], hi - lo, n)
+        module.block_statistics(*parts[:, k], flat[lo:].reshape(-1), ldb, hi - lo, n)
     running = np.zeros((2, ldb), dtype) if running is None else running
     found = np.zeros((2, ldb), dtype)
-    module.batch_statistics(*found, *running, *parts.reshape(3, -1), ldb, none, m, n, epsilon, momentum)
+    sizes = np.zeros(0, dtype)
+    module.batch_statistics(*found, *running, *parts.reshape(3, -1), ldb, sizes, m, n, epsilon, momentum)
     return found[0, :n], found[1, :n]
 
 

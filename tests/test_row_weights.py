@@ -45,8 +45,8 @@ def weights_of(rng, dtype, n_samples, kind):
 def both(name, arguments):
     """Arguments after the kernel and after its twin."""
     pair = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
-    for module, copies in zip((normalization, twins), pair, strict=True):
-        getattr(module, name)(*copies)
+    for (module, weighted), copies in zip(MODULES.items(), pair, strict=True):
+        getattr(weighted if name.startswith("weighted") else module, name)(*copies)
     return pair
 
 
@@ -68,7 +68,9 @@ kinds = st.sampled_from(["some", "zeros", "none"])
 def test_block_statistics_agree_with_their_twin(dtype, m, n, kind, seed):
     rng = np.random.default_rng(seed)
     (X, ldx), weights, index = matrix(rng, dtype, m, n, 2), weights_of(rng, dtype, m + 9, kind), rng.permutation(m + 9)
-    check("block_statistics", [*(vector(rng, dtype, n) for _ in range(3)), X, ldx, weights, index, m, n], dtype)
+    check(
+        "weighted_block_statistics", [*(vector(rng, dtype, n) for _ in range(3)), X, ldx, weights, index, m, n], dtype
+    )
 
 
 @each_dtype
@@ -79,19 +81,23 @@ def test_backward_agrees_with_its_twin(dtype, m, n, kind, adds, seed):
     (Y, ldy), (D, ldd), (X, ldx) = (matrix(rng, dtype, m, n, spare) for spare in (0, 1, 2))
     weights, index = weights_of(rng, dtype, m + 9, kind), rng.permutation(m + 9)
     vectors = [vector(rng, dtype, n) for _ in range(5)]
-    check("batch_norm_backward", [Y, ldy, D, ldd, X, ldx, *vectors, weights, index, m, n, adds], dtype)
+    check("weighted_batch_norm_backward", [Y, ldy, D, ldd, X, ldx, *vectors, weights, index, m, n, adds], dtype)
 
 
 def blocks_of(module, X, weights, index):
     """What blocks of rows leave, (3, n_blocks ld), and what they weigh."""
-    (m, n), dtype, ld, weigh = X.shape, X.dtype, padded(X.shape[1]), MODULES[module].weight_of_rows
+    (m, n), dtype, ld, weighted = X.shape, X.dtype, padded(X.shape[1]), MODULES[module]
     flat, count = np.zeros((m, ld), dtype), block_count(m)
     flat[:, :n] = X
     parts, sizes = np.zeros((3, count, ld), dtype), np.zeros((count, GROUP), dtype)
     for k in range(count):
         lo, hi = (module.block_start(one, m) for one in (k, k + 1))
-        module.block_statistics(*parts[:, k], flat[lo:].reshape(-1), ld, weights, index[lo:], hi - lo, n)
-        sizes[k, :2] = weigh(weights, index[lo:], hi - lo)[:2]
+        here = *parts[:, k], flat[lo:].reshape(-1), ld
+        if not weights.size:
+            module.block_statistics(*here, hi - lo, n)
+            continue
+        weighted.weighted_block_statistics(*here, weights, index[lo:], hi - lo, n)
+        sizes[k, :2] = weighted.weight_of_rows(weights, index[lo:], hi - lo)[:2]
     return parts.reshape(3, -1), sizes.reshape(-1) if weights.size else sizes[:0].reshape(-1)
 
 
@@ -164,9 +170,9 @@ def test_weights_of_one_give_the_bits_of_none(dtype, module):
         one, none = (statistics_of(module, X, weights) for weights in (np.ones(m, dtype), np.zeros(0, dtype)))
         np.testing.assert_array_equal(one, none)
         (Y, ld), (D, _), (A, _) = (matrix(rng, dtype, m, n) for _ in range(3))
-        vectors, copy = [vector(rng, dtype, n) for _ in range(5)], Y.copy()
-        for out, weights in ((Y, np.ones(m, dtype)), (copy, np.zeros(0, dtype))):
-            module.batch_norm_backward(out, ld, D, ld, A, ld, *vectors, weights, np.arange(m), m, n, n % 2 > 0)
+        given, copy, adds = [D, ld, A, ld, *(vector(rng, dtype, n) for _ in range(5))], Y.copy(), n % 2 > 0
+        module.batch_norm_backward(Y, ld, *given, m, n, adds)
+        MODULES[module].weighted_batch_norm_backward(copy, ld, *given, np.ones(m, dtype), np.arange(m), m, n, adds)
         np.testing.assert_array_equal(Y, copy)
 
 
@@ -229,7 +235,6 @@ def test_weights_are_counted_by_block_and_all_together():
     for module in MODULES.values():
         assert module.weight_of_rows(weights, index, 4) == (2.5, 2, 2)
         assert module.weight_of_rows(weights, index, 2) == (0, 0, 0)
-        assert module.weight_of_rows(weights[:0], index, 4) == (4, 4, 0)
         assert module.weight_of_blocks(sizes.reshape(-1), 3) == (0.75, 3, 1)
         assert module.weight_of_blocks(4 * sizes.reshape(-1), 2) == (2, 8, 1)
         assert module.weight_of_blocks(sizes.reshape(-1), 1) == (0, 0, 0)

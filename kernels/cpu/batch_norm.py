@@ -24,7 +24,7 @@ from fastbp.kernels.cpu.normalization import (
     sum_of_blocks,
 )
 from fastbp.kernels.cpu.operations import output_place, outputs, padded_width, running_statistic
-from fastbp.kernels.cpu.row_weights import weight_of_rows
+from fastbp.kernels.cpu.row_weights import weight_of_rows, weighted_batch_norm_backward, weighted_block_statistics
 from fastbp.kernels.cpu.simd import float_from_bits, window
 from fastbp.kernels.layout import (
     ACTIVATION,
@@ -123,8 +123,11 @@ def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffe
         offset = window(block_values(BLOCK_OFFSET, k, layer, plan, buffers), column, count)
         squares = window(block_values(BLOCK_SQUARES, k, layer, plan, buffers), column, count)
         X, index = window(buffers.work, start + lo * ldx + column, 0), window(order, lo - block_start(block, n_rows), 0)
-        block_statistics(first, offset, squares, X, ldx, weights, index, hi - lo, count)
-        if column == 0 and sizes.shape[0] > 0:
+        if weights.shape[0] == 0:
+            block_statistics(first, offset, squares, X, ldx, hi - lo, count)
+            continue
+        weighted_block_statistics(first, offset, squares, X, ldx, weights, index, hi - lo, count)
+        if column == 0:
             total, rows, _ = weight_of_rows(weights, index, hi - lo)
             sizes[k * GROUP] = total
             sizes[k * GROUP + 1] = rows
@@ -196,10 +199,14 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets,
     dX, D = window(work, deltas + below[OUT] + lo * ld, m * ld), window(work, deltas + row[OUT] + lo * ldd, m * ldd)
     X = window(work, outputs(row[INPUT], slot, plan) + lo * ld, m * ld)
     gamma, adds = window(buffers.parameters, row[WEIGHTS], n), (row[ADDS] & ADDS_TO_INPUT) > 0
-    batch_norm_backward(
-        dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, row_weights(targets), window(order, 0, m),
-        m, n, adds,
-    )  # fmt: skip
+    weights = row_weights(targets)
+    if weights.shape[0] == 0:
+        batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, m, n, adds)
+    else:
+        weighted_batch_norm_backward(
+            dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, weights, window(order, 0, m), m, n,
+            adds,
+        )  # fmt: skip
 
 
 def _from_sums(item, G, n_rows, plan, buffers):

@@ -4,11 +4,7 @@ Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Red
 Ba et al., "Layer Normalization", 2016. Variances are sums of squared differences from a mean, in a second pass: a mean
 of squares less the square of the mean loses all digits where the mean is large. Those of a batch are put together from
 its blocks of rows. x^ is computed anew where it is needed: that takes two operations an element, and a copy of it would
-have to be written and read.
-
-Rows of a batch may have weights w, and the means of a batch norm are sum w x / sum w: a row of weight 0 has no part in
-them, and one of weight 2 that of two rows. ``weights`` then has one a sample, and ``index`` that of each row; where it
-is empty every row counts as one.
+have to be written and read. Rows may have weights: see ``row_weights.py``.
 
 Matrices have row i at X + i ldx; their padding is left as it is, except where a function says otherwise.
 """
@@ -23,15 +19,11 @@ from fastbp.kernels.cpu.columns import (
     narrow_moments,
     narrow_normal,
     narrow_sums,
-    narrow_weighted_back,
-    narrow_weighted_moments,
     normal,
     sums,
-    weighted_back,
-    weighted_moments,
 )
 from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
-from fastbp.kernels.cpu.row_weights import weight_of_blocks, weight_of_rows
+from fastbp.kernels.cpu.row_weights import weight_of_blocks
 from fastbp.kernels.cpu.simd import NV, fma, vector_lanes, window
 from fastbp.kernels.layout import GROUP, block_count
 
@@ -45,10 +37,8 @@ def block_start(k, n_rows):
 
 
 @kernel
-def block_statistics(start, offset, squares, X, ldx, weights, index, m, n):
-    """Of n columns over m rows an element, the mean less that, and the sum of squared differences from the mean.
-
-    The element is that of the first row that counts. A block without weight has the mean 0 from there.
+def block_statistics(start, offset, squares, X, ldx, m, n):
+    """Of n columns over m rows the first element, the mean less that, and the sum of squared differences from the mean.
 
     Parameters
     ----------
@@ -56,26 +46,10 @@ def block_statistics(start, offset, squares, X, ldx, weights, index, m, n):
         Overwritten.
     X : 1-D array of real
         Read up to whole vectors of columns.
-    ldx : int
-    weights, index
-        As :func:`weight_of_rows` takes them.
-    m, n : int
+    ldx, m, n : int
         m is at least 1.
     """
-    total, _, base = weight_of_rows(weights, index, m)
-    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / total), 0
-    if weights.shape[0] > 0:
-        # of a total that is 0 or next to it: such a block counts for nothing
-        share = share if share < np.inf else X.dtype.type(0)
-        while j < n:
-            first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
-            if j + 4 * lanes <= n:
-                weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, 0)
-                j += 4 * lanes
-            else:
-                narrow_weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, n - j)
-                j += lanes
-        return
+    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / m), 0
     while j < n:
         first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
         if j + 4 * lanes <= n:
@@ -117,7 +91,9 @@ def batch_statistics(
     epsilon, momentum : float
     """
     real, count, weighted = starts.dtype.type, blocks_of(n_rows), sizes.shape[0] > 0
-    total, worth, first = weight_of_blocks(sizes, count) if weighted else (float(n_rows), float(n_rows), 0)
+    total, worth, first = float(n_rows), float(n_rows), 0
+    if weighted:
+        total, worth, first = weight_of_blocks(sizes, count)
     zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / total)
     average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, first * ldb, n)
     for q in range(n):
@@ -141,7 +117,9 @@ def batch_statistics(
     for q in range(n):
         average[q] = base[q] + average[q]
     if momentum > 0.0 and worth > 1.0:
-        moved, unbiased = real(momentum), real(worth / total * (1.0 / (worth - 1.0)))
+        moved, unbiased = real(momentum), real(1.0 / (worth - 1.0))
+        if weighted:
+            unbiased = real(worth / total * (1.0 / (worth - 1.0)))
         first, second = window(running_mean, 0, n), window(running_variance, 0, n)
         for q in range(n):
             first[q] = fma(moved, average[q] - first[q], first[q])
@@ -246,12 +224,11 @@ def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
 
 @kernel
 def batch_norm_backward(
-    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, weights, index, m, n, adds
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, m, n, adds
 ):
-    """dX = gamma / deviation (dY - w mean of dY - w x^ mean of dY x^), or dX += that where ``adds``.
+    """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^), or dX += that where ``adds``.
 
-    The means are sums over the batch, from :func:`block_sums` and :func:`sum_of_blocks`, over the sum of its weights.
-    dY has the row's weight in it; w is that with which it counts in the statistics.
+    The means are over the batch, from :func:`block_sums` and :func:`sum_of_blocks`.
 
     Parameters
     ----------
@@ -259,29 +236,11 @@ def batch_norm_backward(
     lddx, ldd, ldx : int
     mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
         Read, like D and X, up to whole vectors of columns.
-    weights, index
-        As :func:`weight_of_rows` takes them.
     m, n : int
         m is at least 1.
     adds : bool
     """
     lanes, j = vector_lanes(X), 0
-    if weights.shape[0] > 0:
-        while j < n:
-            out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
-            middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)
-            mean_beta, mean_gamma = window(mean_d_beta, j, 0), window(mean_d_gamma, j, 0)
-            if j + NV * lanes <= n:
-                weighted_back(
-                    out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, 0
-                )
-                j += NV * lanes
-            else:
-                narrow_weighted_back(
-                    out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, n - j
-                )  # fmt: skip
-                j += lanes
-        return
     while j < n:
         out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
         middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)

@@ -1,23 +1,33 @@
-"""What the rows of a batch weigh in the statistics of a batch norm: block by block, and all together."""
+"""Batch norm of rows with weights w: its means are sum w x / sum w over the batch.
+
+So a row of weight 0 has no part in them, and one of weight 2 that of two rows. ``weights`` has one a sample, and
+``index`` that of each row. What does not depend on weights is in ``normalization.py``, as all without weights is.
+"""
+
+import numpy as np
 
 from fastbp.kernels.cpu._jit import kernel
+from fastbp.kernels.cpu.columns import (
+    narrow_weighted_back,
+    narrow_weighted_moments,
+    weighted_back,
+    weighted_moments,
+)
+from fastbp.kernels.cpu.simd import NV, vector_lanes, window
 from fastbp.kernels.layout import GROUP
 
 
 @kernel
 def weight_of_rows(weights, index, m):
-    """Sum of the weights of m rows, how many have one above 0, and the first of these; (m, m, 0) without weights.
+    """Sum of the weights of m rows, how many have one above 0, and the first of these.
 
     Parameters
     ----------
     weights : 1-D array of real
-        One a sample, or empty for 1.
     index : 1-D array of intp
         Row of ``weights`` for each row.
     m : int
     """
-    if weights.shape[0] == 0:
-        return float(m), m, 0
     total, count, first = 0.0, 0, 0
     for i in range(m):
         weight = weights[index[i]]
@@ -47,3 +57,74 @@ def weight_of_blocks(sizes, count):
         rows += sizes[k * GROUP + 1]
         first = k if first < 0 and sizes[k * GROUP] > 0 else first
     return total, max(total, rows), max(first, 0)
+
+
+@kernel
+def weighted_block_statistics(start, offset, squares, X, ldx, weights, index, m, n):
+    """``block_statistics`` of rows with weights: an element, the weighted mean less that, and sum w (x - mean)^2.
+
+    The element is that of the first row that counts: others may be far from the mean. A block without weight has the
+    mean 0 from there.
+
+    Parameters
+    ----------
+    start, offset, squares : 1-D array of real, at least n
+        Overwritten.
+    X : 1-D array of real
+        Read up to whole vectors of columns.
+    ldx : int
+    weights, index
+        As :func:`weight_of_rows` takes them.
+    m, n : int
+        m is at least 1.
+    """
+    total, _, base = weight_of_rows(weights, index, m)
+    lanes, share, j = vector_lanes(X), X.dtype.type(1.0 / total), 0
+    # of a total that is 0 or next to it: such a block counts for nothing
+    share = share if share < np.inf else X.dtype.type(0)
+    while j < n:
+        first, mean, rest, x = window(start, j, 0), window(offset, j, 0), window(squares, j, 0), window(X, j, 0)
+        if j + 4 * lanes <= n:
+            weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, 0)
+            j += 4 * lanes
+        else:
+            narrow_weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, n - j)
+            j += lanes
+
+
+@kernel
+def weighted_batch_norm_backward(
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, weights, index, m, n, adds
+):
+    """dX = gamma / deviation (dY - w mean of dY - w x^ mean of dY x^), or dX += that where ``adds``.
+
+    The means are sums over the batch, from ``block_sums`` and ``sum_of_blocks``, over the sum of its weights. dY has
+    the row's weight in the loss in it; w is that in the statistics.
+
+    Parameters
+    ----------
+    dX, D, X : 1-D array of real
+    lddx, ldd, ldx : int
+    mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma : 1-D array of real, at least n
+        Read, like D and X, up to whole vectors of columns.
+    weights, index
+        As :func:`weight_of_rows` takes them.
+    m, n : int
+        m is at least 1.
+    adds : bool
+    """
+    lanes, j = vector_lanes(X), 0
+    while j < n:
+        out, d, x = window(dX, j, 0), window(D, j, 0), window(X, j, 0)
+        middle, inverse, g = window(mean, j, 0), window(inverse_deviation, j, 0), window(gamma, j, 0)
+        mean_beta, mean_gamma = window(mean_d_beta, j, 0), window(mean_d_gamma, j, 0)
+        if j + NV * lanes <= n:
+            weighted_back(
+                out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, 0
+            )
+            j += NV * lanes
+        else:
+            narrow_weighted_back(
+                out, lddx, d, ldd, x, ldx, middle, inverse, g, mean_beta, mean_gamma, weights, index, adds, m, n - j
+            )
+            j += lanes

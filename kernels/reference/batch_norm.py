@@ -55,7 +55,11 @@ from fastbp.kernels.reference.normalization import (
     sum_of_blocks,
 )
 from fastbp.kernels.reference.operations import output_place, outputs, padded_width, running_statistic
-from fastbp.kernels.reference.row_weights import weight_of_rows
+from fastbp.kernels.reference.row_weights import (
+    weight_of_rows,
+    weighted_batch_norm_backward,
+    weighted_block_statistics,
+)
 
 
 def first_block(t, n_rows, plan):
@@ -108,8 +112,11 @@ def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffe
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         places = [block_values(one, k, layer, plan, buffers)[column:] for one in which]
         X, index = buffers.work[start + lo * ldx + column :], order[lo - block_start(block, n_rows) :]
-        block_statistics(*places, X, ldx, weights, index, hi - lo, count)
-        if column == 0 and sizes.size:
+        if not weights.size:
+            block_statistics(*places, X, ldx, hi - lo, count)
+            continue
+        weighted_block_statistics(*places, X, ldx, weights, index, hi - lo, count)
+        if column == 0:
             sizes[k * GROUP], sizes[k * GROUP + 1], _ = weight_of_rows(weights, index, hi - lo)
 
 
@@ -169,8 +176,11 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets,
     dX, D = work[deltas + below[OUT] + lo * ld :], work[deltas + row[OUT] + lo * ldd :]
     X, gamma = work[outputs(row[INPUT], slot, plan) + lo * ld :], buffers.parameters[row[WEIGHTS] :]
     adds = (row[ADDS] & ADDS_TO_INPUT) > 0
-    weights, m = row_weights(targets), hi - lo
-    batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means, weights, order, m, n, adds)
+    given = dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means
+    if targets.weights.size:
+        weighted_batch_norm_backward(*given, row_weights(targets), order, hi - lo, n, adds)
+    else:
+        batch_norm_backward(*given, hi - lo, n, adds)
 
 
 def gradient_from_sums(item, G, n_rows, plan, buffers):

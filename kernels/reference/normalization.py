@@ -1,14 +1,10 @@
-"""Batch norm, by columns of a batch, and layer norm, by rows: x^ = (x - mean) / sqrt(variance + epsilon).
-
-The means of a batch norm are sum w x / sum w over rows with weights w: ``weights`` has one a sample, and ``index`` that
-of each row; where it is empty every row counts as one.
-"""
+"""Batch norm, by columns of a batch, and layer norm, by rows: x^ = (x - mean) / sqrt(variance + epsilon)."""
 
 import numpy as np
 
 from fastbp.kernels.layout import GROUP, block_count, padded
 from fastbp.kernels.reference._views import rows
-from fastbp.kernels.reference.row_weights import weight_of_blocks, weight_of_rows
+from fastbp.kernels.reference.row_weights import weight_of_blocks
 
 
 def block_start(k, n_rows):
@@ -16,22 +12,13 @@ def block_start(k, n_rows):
     return min(-(-n_rows // 4) * k // block_count(n_rows) * 4, n_rows)
 
 
-def _column_of(weights, index, m, dtype):
-    """Weights of m rows as a column, (m, 1)."""
-    return weights[index[:m], np.newaxis] if weights.size else np.ones((m, 1), dtype)
-
-
 @np.errstate(all="ignore")
-def block_statistics(start, offset, squares, X, ldx, weights, index, m, n):
-    """By column an element, the mean less that, and the sum of the squared differences from the mean.
-
-    The element is that of the first row that counts. A block without weight has the mean 0 from there.
-    """
-    X, w = rows(X, ldx, m, n), _column_of(weights, index, m, X.dtype)
-    total, _, first = weight_of_rows(weights, index, m)
-    start[:n] = X[first]
-    offset[:n] = (w * (X - X[first])).sum(axis=0) / (total if total > 0 else 1.0)
-    squares[:n] = (w * ((X - X[first]) - offset[:n]) ** 2).sum(axis=0)
+def block_statistics(start, offset, squares, X, ldx, m, n):
+    """By column the first element, the mean less that, and the sum of the squared differences from the mean."""
+    X = rows(X, ldx, m, n)
+    start[:n] = X[0]
+    offset[:n] = (X - X[0]).mean(axis=0)
+    squares[:n] = (((X - X[0]) - offset[:n]) ** 2).sum(axis=0)
 
 
 @np.errstate(all="ignore")
@@ -94,15 +81,12 @@ def sum_of_blocks(total, parts, ldb, n_blocks, n, factor):
 
 @np.errstate(all="ignore")
 def batch_norm_backward(
-    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, weights, index, m, n, adds
+    dX, lddx, D, ldd, X, ldx, mean, inverse_deviation, gamma, mean_d_beta, mean_d_gamma, m, n, adds
 ):
-    """dX = gamma / deviation (dY - w mean of dY - w x^ mean of dY x^): the statistics, too, depend on X.
-
-    The means are sums over the batch, over the sum of its weights; dY has the row's weight in it.
-    """
-    dX, D, X, w = rows(dX, lddx, m, n), rows(D, ldd, m, n), rows(X, ldx, m, n), _column_of(weights, index, m, X.dtype)
+    """dX = gamma / deviation (dY - mean of dY - x^ mean of dY x^): the statistics, too, depend on X."""
+    dX, D, X = rows(dX, lddx, m, n), rows(D, ldd, m, n), rows(X, ldx, m, n)
     normal = (X - mean[:n]) * inverse_deviation[:n]
-    new = gamma[:n] * inverse_deviation[:n] * (D - w * mean_d_beta[:n] - w * normal * mean_d_gamma[:n])
+    new = gamma[:n] * inverse_deviation[:n] * (D - mean_d_beta[:n] - normal * mean_d_gamma[:n])
     dX[:] = dX + new if adds else new
 
 
