@@ -52,8 +52,11 @@ class Evidence:
         return sorted(variants(self.probe, self.found), key=explained, reverse=True)
 
 
-def likely_cause(evidence: Evidence, k: int, error: float) -> str:
-    """What is likely to be wrong with the k-th array, whose relative error is given, in words."""
+def likely_cause(evidence: Evidence, k: int, error: float, noise: float = 0.0) -> str:
+    """What is likely to be wrong with the k-th array, whose relative error is given, in words.
+
+    ``noise`` is how much of the array the differences may be wrong by.
+    """
     given, numeric = evidence.given[k], evidence.numeric[k]
     if not np.isfinite(given).all():
         return "it holds NaN or infinity: look for a division by zero, a logarithm of zero or an overflow"
@@ -61,7 +64,7 @@ def likely_cause(evidence: Evidence, k: int, error: float) -> str:
         return _of_shape(evidence, k)
     if not given.any():
         return "it is all zeros: it was never computed, or no delta arrives"
-    allowed = min(LEFT_OF_ARRAY, LEFT_OF_ERROR * error)
+    allowed = min(max(LEFT_OF_ARRAY, noise), LEFT_OF_ERROR * error)
     for mended, cause in _mended(evidence, k):
         if _agrees(mended, numeric, allowed):
             return cause

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._causes import Evidence, likely_cause
+from fastbp._noise import EPSILON, LONG_STEP, N_VALUES, SAFETY, extrapolated, noise_of
 from fastbp._probe import Probe
 from fastbp._validation import Array, as_random_state, whole_number
 from fastbp._verify import relative_difference
@@ -22,8 +23,8 @@ from fastbp.model import Sequential
 TOLERANCE = 1e-5
 STEP = 1e-6  # about the cube root of the precision, where rounding and the third derivative weigh the same
 SHRINK = (1.0, 0.1, 0.01)
-# Two values of the loss differ by its rounding, some 1e-16 of it, over 2 STEP. What is below that is zero.
-NOISE = 16 * float(np.finfo(np.float64).eps) / (2 * STEP)
+# Two values of the loss differ by its rounding, some 1e-16 of it, over 2 STEP. What is below that may be zero.
+NOISE = 16 * EPSILON / (2 * STEP)
 KINKED_ACTIVATIONS = ("relu", "leaky_relu", "selu")  # at Z = 0, where their output is 0 too
 KINKED_LOSSES = ("mean_absolute_error", "quantile")  # where prediction and target meet
 
@@ -45,7 +46,8 @@ class GradientCheck:
     ----------
     relative_errors : dict of str to float
         max |g - numeric| / max |numeric| for each array by its name (W1, b1, gamma1, ...), over the entries that were
-        checked; infinite for a gradient of another shape.
+        checked, less what the noise of the differences explains; infinite for a gradient of another shape. Where all
+        of ``numeric`` is 0, max |g| stands below the line.
     worst : dict of str to tuple of int
         Index of the worst element of each array; empty for a gradient of another shape.
     n_skipped : int
@@ -54,6 +56,9 @@ class GradientCheck:
         What is likely to be wrong, for each array whose error is above 1e-5.
     gradients, numeric : dict of str to ndarray
         Both sides of the comparison; NaN in ``numeric`` where nothing was compared.
+    noise : dict of str to float
+        For each array, how much of max |numeric| the differences may be wrong by: smaller errors cannot be told. 0
+        where plain differences agree with the gradient; 1 or more where they say nothing, see ``undecided``.
     """
 
     relative_errors: dict[str, float]
@@ -62,6 +67,12 @@ class GradientCheck:
     causes: dict[str, str] = field(default_factory=dict)
     gradients: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
     numeric: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    noise: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Arrays whose gradient is no larger than the noise of the differences: right or wrong, it cannot be told."""
+        return tuple(name for name, noise in self.noise.items() if noise >= 1)
 
     @property
     def max_relative_error(self) -> float:
@@ -94,6 +105,12 @@ class GradientCheck:
                 lines.append(f"{name}: shape {self.gradients[name].shape}, expected {self.numeric[name].shape}")
             else:
                 lines.append(f"{name}: {error:.1e} at {index}: {given:.6g}, by differences {numeric:.6g}")
+            if name in self.undecided:
+                lines.append("    undecided: the differences are noise; check with weights that are less well trained")
+            elif self.noise.get(name, 0) > TOLERANCE:
+                lines.append(
+                    f"    errors below {self.noise[name]:.1e} cannot be told from the noise of the differences"
+                )
             if name in self.causes:
                 lines.append(f"    likely cause: {self.causes[name]}")
         return "\n".join([*lines, f"{self.n_checked} elements checked, {self.n_skipped} elements skipped"])
@@ -115,8 +132,12 @@ def gradient_check(
 
     (L(w + h) - L(w - h)) / 2h with h = 1e-6 max(1, \\|w\\|), for each parameter. Where the step crosses a kink of an
     activation or of the loss, smaller ones are tried, down to h / 100. The loss is that of training: with its masks and
-    the statistics of its batch, where layers have such. An array whose gradients are all below the rounding of the
-    differences (some 2e-9 of the loss) is one of zeros.
+    the statistics of its batch, where layers have such.
+
+    In a well-trained network the gradient may be smaller than the errors of such differences. Where they disagree with
+    it by more than 1e-5, steps of 1e-4, 2e-4 and 4e-4 are taken as well and extrapolated, and the noise of the loss is
+    measured; the error is then the part of the disagreement that neither explains. ``noise`` of the result says how
+    large an error would not be seen, and ``undecided`` names the arrays of which nothing can be said.
 
     Parameters
     ----------
@@ -153,6 +174,10 @@ def gradient_check(
     activation; a matrix where its transpose is meant. An array is said to have a cause if mending that would make the
     array agree.
 
+    The noise is that of J. J. Moré, S. M. Wild, "Estimating computational noise", 2011, from differences of third to
+    sixth order of 9 values of the loss; 12 of its standard deviations, and the spread of L. F. Richardson's
+    extrapolation (1911), bound the error of a difference.
+
     Examples
     --------
     >>> import numpy as np, fastbp
@@ -178,13 +203,18 @@ def gradient_check(
     given = found.gradients if gradients is None else _checked(gradients, weights, names)
     differences = _Differences(probe, weights, found)
     numeric = [differences.of_array(k, _entries(w, max_entries, rng)) for k, w in enumerate(weights)]
-    noise = NOISE * max(abs(found.loss), differences.largest)
-    errors, worst = {}, {}
-    for name, g, n in zip(names, given, numeric, strict=True):
-        errors[name], worst[name] = _compared(g, n, noise)
+    errors, worst, noise = {}, {}, {}
+    for k, (name, g) in enumerate(zip(names, given, strict=True)):
+        errors[name], worst[name] = _compared(g, numeric[k])
+        noise[name] = 0.0
+        if differences.doubtful(g, numeric[k], errors[name]):
+            numeric[k], bound = differences.refined(k, numeric[k])
+            errors[name], worst[name], noise[name] = _compared_with_noise(g, numeric[k], bound)
     evidence = Evidence(probe, names, given, numeric, found)
     causes = {
-        name: likely_cause(evidence, k, errors[name]) for k, name in enumerate(names) if not errors[name] <= TOLERANCE
+        name: likely_cause(evidence, k, errors[name], noise[name])
+        for k, name in enumerate(names)
+        if not errors[name] <= TOLERANCE
     }
     return GradientCheck(
         errors,
@@ -193,6 +223,7 @@ def gradient_check(
         causes,
         dict(zip(names, given, strict=True)),
         dict(zip(names, numeric, strict=True)),
+        noise,
     )
 
 
@@ -220,7 +251,7 @@ def _entries(array: Array, max_entries: int | None, rng: np.random.RandomState) 
     return [tuple(int(i) for i in np.unravel_index(k, array.shape)) for k in flat]
 
 
-def _compared(gradient: Array, numeric: Array, noise: float) -> tuple[float, tuple[int, ...]]:
+def _compared(gradient: Array, numeric: Array) -> tuple[float, tuple[int, ...]]:
     """Relative error of an array, and where it is worst."""
     if gradient.shape != numeric.shape:
         return float("inf"), ()
@@ -228,9 +259,18 @@ def _compared(gradient: Array, numeric: Array, noise: float) -> tuple[float, tup
     a, b = gradient[checked], numeric[checked]
     difference = np.where(checked, np.abs(gradient - numeric), 0.0)
     place = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
-    if np.abs(a).max(initial=0) <= noise and np.abs(b).max(initial=0) <= noise:
-        return 0.0, place
     return relative_difference(a, b), place
+
+
+def _compared_with_noise(gradient: Array, numeric: Array, bound: Array) -> tuple[float, tuple[int, ...], float]:
+    """Relative error that a bound of the noise does not explain, where it is worst, and the bound in the same units."""
+    checked = ~np.isnan(numeric)
+    difference = np.where(checked, np.abs(gradient - numeric), 0.0)
+    beyond, largest = np.maximum(difference - bound, 0), float(np.abs(numeric[checked]).max())
+    place = np.unravel_index(np.argmax(beyond if beyond.any() else difference), difference.shape)
+    unit = largest if largest > 0 else float(np.abs(gradient[checked]).max())
+    noise = float(bound.max()) / largest if largest > 0 else np.inf
+    return float(beyond.max()) / unit, tuple(int(i) for i in place), noise
 
 
 class _Differences:
@@ -241,6 +281,7 @@ class _Differences:
         names = probe.model._described.activations
         self._kinked = [k for k, name in enumerate(names) if name in KINKED_ACTIVATIONS]
         self._watches = bool(self._kinked) or probe.loss.name in (*KINKED_LOSSES, "huber")
+        self._steps = [np.full(array.shape, np.nan) for array in weights]  # that of each difference
         self.n_skipped, self.largest = 0, abs(found.loss)
 
     def of_array(self, k: int, entries: Sequence[tuple[int, ...]]) -> Array:
@@ -256,13 +297,55 @@ class _Differences:
                 array[index] = high
                 above, other_side = self._value()
                 if one_side == other_side:
-                    numeric[index] = (above - below) / (high - low)
+                    numeric[index], self._steps[k][index] = (above - below) / (high - low), h
                     break
             else:
                 self.n_skipped += 1
             array[index] = before
         self._probe.set_parameters(self._weights)
         return numeric
+
+    def doubtful(self, gradient: Array, numeric: Array, error: float) -> bool:
+        """Whether differences of one step do not decide: they disagree, or both sides may be rounding."""
+        if error == 0 or not np.isfinite(error):  # of other shapes, or with NaN or infinity
+            return False
+        of_gradient, of_numeric = np.abs(np.where(np.isnan(numeric), 0, [gradient, numeric])).reshape(2, -1).max(axis=1)
+        return bool(error > TOLERANCE or of_numeric == 0 or max(of_gradient, of_numeric) <= NOISE * self.largest)
+
+    def refined(self, k: int, numeric: Array) -> tuple[Array, Array]:
+        """Derivatives of the k-th array from longer steps, and a bound of the error of each; 0 where there is none.
+
+        Beside a kink the steps are shorter.
+        """
+        array, better, steps = self._weights[k], numeric.copy(), self._steps[k].copy()
+        spread, noise = np.zeros(numeric.shape), np.zeros(numeric.shape)
+        places = [tuple(int(i) for i in place) for place in np.argwhere(~np.isnan(numeric))]
+        for index in places:
+            long = LONG_STEP * max(1.0, abs(float(array[index])))
+            for h in (*(long * shrink for shrink in SHRINK), steps[index] / (N_VALUES // 2)):
+                values = self._along(array, index, h)
+                if values is not None:
+                    better[index], spread[index] = extrapolated(values, h)
+                    noise[index], steps[index] = noise_of(values), h
+                    break
+        self._probe.set_parameters(self._weights)
+        # so few values may agree by chance: those of other entries say what is usual
+        usual = np.median([noise[index] for index in places])
+        return better, np.nan_to_num(spread + SAFETY * np.maximum(noise, usual) / steps)
+
+    def _along(self, array: Array, index: tuple[int, ...], h: float) -> Array | None:
+        """The loss at the entry's value + j h, j = -4 .. 4; None where a kink lies between, or one is not finite."""
+        before, found = array[index], {}
+        reach = range(-(N_VALUES // 2), N_VALUES // 2 + 1)
+        for j in sorted(reach, key=abs, reverse=True):  # a kink shows between the ends
+            array[index] = before + j * h
+            found[j] = self._value()
+            if len({sides for _, sides in found.values()}) > 1:
+                break
+        array[index] = before
+        values = np.array([found[j][0] for j in reach if j in found])
+        one_side = len(values) == N_VALUES and len({sides for _, sides in found.values()}) == 1
+        return values if one_side and np.isfinite(values).all() else None
 
     def _value(self) -> tuple[float, bytes]:
         """The loss, and on which side of each kink the network is."""
@@ -272,7 +355,8 @@ class _Differences:
         else:
             found = self._probe.inspect()
             value, sides = found.loss, self._sides(found)
-        self.largest = max(self.largest, abs(value))
+        if np.isfinite(value):
+            self.largest = max(self.largest, abs(value))
         return value, sides
 
     def _sides(self, found: Inspection) -> bytes:
