@@ -154,9 +154,7 @@ def _items(value: Any) -> list[Any]:
     except _NoArrayError:
         raise
     except Exception as error:
-        raise _NoArrayError(
-            f"the items of {_a(kind)} cannot be read ({type(error).__name__}: {error})"
-        ) from None
+        raise _NoArrayError(f"the items of {_a(kind)} cannot be read ({type(error).__name__}: {error})") from None
 
 
 def _first(item: Any) -> Any:

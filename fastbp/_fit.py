@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastbp._callback_states import Before
 from fastbp._checkpoint import Fit, Saved, settings
 from fastbp._orders import Orders
@@ -16,13 +18,33 @@ from fastbp._validation import Array, on_device
 from fastbp._verify import verify_step
 from fastbp._warnings import users_level
 from fastbp.backends import Session
+from fastbp.backends._targets import row_weights, too_few_rows
 from fastbp.callbacks import Callback
 from fastbp.history import History
+from fastbp.kernels.layout import BATCH_NORM
 
 if TYPE_CHECKING:
     from fastbp.trainer import Trainer
 
 Data = tuple[Array, Array, Array | None]  # X, y and sample weights as a backend takes them
+
+
+def check_batches(trainer: Trainer, data: Data, batch_size: int) -> None:
+    """Raise a ValueError where a batch norm would find no variance, in batches of a row or of rows without a weight."""
+    n_rows = data[0].shape[0]
+    if not trainer.model._described.has(BATCH_NORM):
+        return
+    if min(batch_size, n_rows) == 1:
+        raise ValueError(
+            "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
+            f"batch_size={batch_size} and {n_rows} rows of X"
+        )
+    weights = row_weights(trainer.loss, *data[1:])
+    if weights is not None and too_few_rows(weights):
+        raise ValueError(
+            "a BatchNorm needs at least 2 rows with a weight above 0, since one row has no variance: got "
+            f"{np.count_nonzero(weights)} of {n_rows} rows; give more rows a weight, or take a LayerNorm"
+        )
 
 
 def train(

@@ -14,17 +14,16 @@ import numpy as np
 from fastbp._busy import ELSEWHERE, refuse_elsewhere, training
 from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
-from fastbp._fit import Data, train
+from fastbp._fit import Data, check_batches, train
 from fastbp._network import check_sparse
 from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, scalar, shown, whole_number
 from fastbp._weights import check_terms, usable_weights
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
-from fastbp.backends._targets import row_weights, too_few_rows
 from fastbp.callbacks import Callback, ProgressBar
 from fastbp.callbacks._base import as_listeners
 from fastbp.history import History
-from fastbp.kernels.layout import BATCH_NORM, DROPOUT
+from fastbp.kernels.layout import DROPOUT
 from fastbp.losses import Loss, as_loss
 from fastbp.model import Sequential, as_sequential
 from fastbp.optimizers import Adam, Optimizer
@@ -235,17 +234,7 @@ class Trainer:
         verbose = scalar(verbose)
         verbose = whole_number(int(verbose) if isinstance(verbose, bool | np.bool_) else verbose, "verbose", least=0)
         data = self._checked(X, y, sample_weight)
-        if min(batch_size, data[0].shape[0]) == 1 and self.model._described.has(BATCH_NORM):
-            raise ValueError(
-                "a BatchNorm needs batches of at least 2 rows, since one row has no variance: got "
-                f"batch_size={batch_size} and {data[0].shape[0]} rows of X"
-            )
-        weights = row_weights(self.loss, *data[1:]) if self.model._described.has(BATCH_NORM) else None
-        if weights is not None and too_few_rows(weights):
-            raise ValueError(
-                "a BatchNorm needs at least 2 rows with a weight above 0, since one row has no variance: got "
-                f"{np.count_nonzero(weights)} of {len(weights)} rows; give more rows a weight, or take a LayerNorm"
-            )
+        check_batches(self, data, batch_size)
         validation = None if validation_data is None else self._checked_validation(validation_data)
         path = None if resume_from is None else as_path(resume_from, "resume_from")
         listeners = as_listeners(callbacks) + ([ProgressBar()] if verbose else [])
