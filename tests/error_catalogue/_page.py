@@ -62,7 +62,7 @@ def formatted(code: str) -> str:
             while not lines[-1]:
                 lines.pop()
             lines += ["", ""]
-        if line.startswith("    def ") and not lines[-1].startswith("class "):
+        if line.startswith("    def ") and lines[-1] and not lines[-1].startswith("class "):
             lines.append("")
         block = opens or (block and inside)
         lines.append(line)
