@@ -1,10 +1,12 @@
 """``docs/errors.md``: every error and warning of fastbp is provoked, and has its cause and its remedy there."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
 from error_catalogue import ENTRIES, EXEMPT, SECTIONS, Entry, Exempt, _check, _page, _sites, _stage, parameters
+from error_catalogue._entry import Also
 
 import fastbp
 
@@ -20,7 +22,7 @@ def page():
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
 def test_an_entry_is_provoked_as_the_page_has_it(entry, page):
-    assert _check.wrong_entry(entry) is None
+    assert _check.wrong_entries([entry]) == []
     assert "\n".join(_page.entry_lines(entry)) in page, WRITE
 
 
@@ -68,7 +70,7 @@ def test_causes_and_remedies_are_sentences_that_say_something():
 
 
 def test_examples_are_short():
-    for entry in ENTRIES:
+    for entry in itertools.chain.from_iterable(entry.each for entry in ENTRIES):
         shown = entry.code if entry.shown is None else entry.shown
         assert len(shown.strip().splitlines()) <= 6, entry.title
         assert max(map(len, shown.splitlines())) <= 120, entry.title
@@ -190,3 +192,22 @@ def test_signs_of_markdown_are_kept_apart():
     assert _page.code_span("a `b` c") == "``a `b` c``"
     assert _page.cell("`a|b`") == r"`a\|b`"
     assert _page.anchor("R^2 of one row, with L-BFGS") == "r2-of-one-row-with-l-bfgs"
+
+
+def test_each_message_of_an_entry_is_provoked_and_shown():
+    """``also``: what a variant does not say is the entry's; lines that are the same stand on the page once."""
+    entry = made(also=(Also("fastbp.Dense(-1)"), Also(given=lambda stage: None)))
+    assert [one.code for one in entry.each] == ["fastbp.Dense(0)", "fastbp.Dense(-1)", "fastbp.Dense(0)"]
+    assert len({one.title for one in entry.each}) == 3 and not any(one.also for one in entry.each)
+    text = "\n".join(_page.entry_lines(made(also=(Also(given=lambda stage: None), Also("fastbp.Dense(-1)")))))
+    assert text.count("got 0`") == 2 and text.count("fastbp.Dense(0)") == 1 and text.count("got -1`") == 1
+    assert _check.wrong_entries([made(also=(Also("fastbp.Dense(1)"),))]) == [
+        "'t, 2': AssertionError: 't, 2' provokes nothing"
+    ]
+
+
+def test_lines_are_formatted():
+    f = "def f(self):\n        return [\n            1,\n        ]\n"
+    code = f"from a import b\nclass A:\n    x = 1\n    {f}g(\n    b,\n)\nh()"
+    wanted = f"from a import b\n\n\nclass A:\n    x = 1\n\n    {f}\n\ng(\n    b,\n)\nh()"
+    assert _page.formatted(code) == _page.formatted(wanted) == wanted

@@ -106,6 +106,8 @@ def target_kind(y: Any, name: str) -> str:
     values = y.data if sparse.issparse(y) else y
     if kind == LABELS and not ((values == 0) | (values == 1)).all():  # which scikit-learn takes for 1
         kind = MULTIOUTPUT
+    if kind in ("binary", "multiclass") and sparse.issparse(y) and y.shape[1] > 1:  # of which it overlooks columns
+        kind = MULTIOUTPUT
     if kind == "continuous-multioutput":
         raise ValueError(
             f"Multioutput target data is not supported with label binarization: {name} holds real numbers of several "

@@ -15,9 +15,9 @@ from ._entry import Entry, Exempt, Section
 
 # Modules in the order of the page; each has a SECTION
 MODULES = (
-    "layers", "model", "initializers", "data", "losses", "optimizers", "schedules", "trainer", "callbacks", "files",
-    "checkpoints", "estimators", "parameters", "estimator_data", "diagnostics", "plotting", "device", "environment",
-    "warned",
+    "layers", "model", "initializers", "arrays", "sparse", "data", "losses", "optimizers", "schedules", "trainer",
+    "fits", "callbacks", "files", "damaged_files", "checkpoints", "damaged_checkpoints", "estimators", "parameters",
+    "estimator_data", "targets", "diagnostics", "plotting", "device", "environment", "warned",
 )  # fmt: skip
 
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # before Numba is imported: kernels for a GPU run in its simulator

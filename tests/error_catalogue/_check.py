@@ -27,12 +27,12 @@ def wrong_entry(entry: Entry) -> str | None:
 
 def wrong_entries(entries: Iterable[Entry]) -> list[str]:
     """All that is wrong."""
-    return [words for entry in entries if (words := wrong_entry(entry)) is not None]
+    return [words for entry in entries for one in entry.each if (words := wrong_entry(one)) is not None]
 
 
 def reached(entries: Iterable[Entry]) -> frozenset[Site]:
     """The sites that entries have come from."""
-    return frozenset(site for entry in entries for site in provoke(entry).sites)
+    return frozenset(site for entry in entries for one in entry.each for site in provoke(one).sites)
 
 
 def without_an_entry(entries: Iterable[Entry], exempt: Iterable[Exempt]) -> list[Site]:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Also:
+    """Another message with the cause and the remedy of an entry: ``code`` and ``given`` are the entry's where None."""
+
+    code: str | None = None
+    given: Callable[[Any], None] | None = None
+    shown: str | None = None
+    hide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Entry:
         another machine has.
     foreign : bool
         Whether it is raised by Python, NumPy, SciPy or scikit-learn, and not by a statement of ours.
+    also : tuple of Also
+        Other messages of the same cause and remedy.
     """
 
     title: str
@@ -43,6 +55,24 @@ class Entry:
     shown: str | None = None
     hide: tuple[str, ...] = ()
     foreign: bool = False
+    also: tuple[Also, ...] = ()
+
+    @property
+    def each(self) -> tuple[Entry, ...]:
+        """The entry for each of its messages alone."""
+        first = replace(self, also=())
+        others = (
+            replace(
+                first,
+                title=f"{self.title}, {k}",
+                code=one.code or self.code,
+                given=one.given or self.given,
+                shown=one.shown if one.code or one.shown else self.shown,
+                hide=one.hide,
+            )
+            for k, one in enumerate(self.also, 2)
+        )
+        return (first, *others)
 
     @property
     def is_warning(self) -> bool:

@@ -10,28 +10,34 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from fastbp._files import KEY
+from fastbp._files import DIGEST, KEY, _Digest
 
 from ._stage import Stage
 
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
-def changed(path: Path, change: Change) -> None:
-    """Change header and arrays of a file."""
+def changed(path: Path, change: Change, *, strict: bool = False) -> None:
+    """Change header and arrays of a file; ``strict`` keeps a digest, otherwise the file is as by an earlier fastbp."""
     with safe_open(path, framework="numpy") as file:
         header = json.loads(file.metadata()[KEY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)
-    save_file(tensors, path, {KEY: json.dumps(header)})
+    metadata = {KEY: json.dumps(header)}
+    if strict:
+        digest = _Digest(metadata[KEY])
+        for name in sorted(tensors):
+            digest.add(name, tensors[name])
+        metadata[DIGEST] = digest.text()
+    save_file(tensors, path, metadata)
 
 
-def model_with(change: Change) -> Callable[[Stage], None]:
+def model_with(change: Change, *, strict: bool = False) -> Callable[[Stage], None]:
     """There is a file ``model.safetensors``, changed in this way."""
 
     def given(stage: Stage) -> None:
         stage.run('fastbp.Sequential([fastbp.Dense(3)], n_features=3, random_state=0).save("model.safetensors")')
-        changed(stage.folder / "model.safetensors", change)
+        changed(stage.folder / "model.safetensors", change, strict=strict)
 
     return given
 

@@ -52,25 +52,35 @@ def order(entry: Entry) -> tuple[str, str]:
     return re.sub(r"\W+", " ", provoke(entry).message).strip().lower(), entry.title
 
 
+def formatted(code: str) -> str:
+    """Lines of Python with the empty lines that the formatter of this repository puts between them."""
+    code = re.sub(r"(?m)^((?:import|from) .*\n)(?!import|from|\n)", r"\1\n", code.strip("\n"))
+    lines, block = list[str](), False
+    for line in code.split("\n"):
+        opens, inside = line.startswith(("class ", "def ")), line.startswith((" ", ")")) or not line
+        if lines and not inside and (opens or block):
+            while not lines[-1]:
+                lines.pop()
+            lines += ["", ""]
+        if line.startswith("    def ") and lines[-1] and not lines[-1].startswith("class "):
+            lines.append("")
+        block = opens or (block and inside)
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def entry_lines(entry: Entry) -> list[str]:
-    """An entry as it stands on the page."""
-    found = provoke(entry)
-    code = (entry.code if entry.shown is None else entry.shown).strip("\n")
-    code = re.sub(r"(\n    .*)\n(?=\w)", r"\1\n\n", code)  # a line between a function and what comes after it
-    language = "console" if code.startswith("$") else "python"
-    return [
-        f"### {entry.title}",
-        "",
-        f"> {code_span(f'{found.kind.__name__}: {found.message}')}",
-        "",
-        f"```{language}",
-        code,
-        "```",
-        "",
-        f"- Cause: {entry.cause}",
-        f"- Remedy: {entry.remedy}",
-        "",
-    ]
+    """An entry as it stands on the page: its messages, each with its lines where these are other ones."""
+    lines, before = [f"### {entry.title}", ""], ""
+    for one in entry.each:
+        found = provoke(one)
+        code = (one.code if one.shown is None else one.shown).strip("\n")
+        lines += [f"> {code_span(f'{found.kind.__name__}: {found.message}')}", ""]
+        if code != before:
+            language = "console" if code.startswith("$") else "python"
+            lines += [f"```{language}", code if code.startswith("$") else formatted(code), "```", ""]
+        before = code
+    return [*lines, f"- Cause: {entry.cause}", f"- Remedy: {entry.remedy}", ""]
 
 
 def section_lines(section: Section) -> list[str]:

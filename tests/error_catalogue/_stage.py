@@ -37,8 +37,8 @@ SETUP = """\
 import numpy as np, fastbp
 
 X = np.random.default_rng(0).normal(size=(12, 3))  # 12 samples of 3 features
-labels = np.arange(12) % 3                         # one of 3 classes for each
-values = X.sum(axis=1)                             # one number for each
+labels = np.arange(12) % 3  # one of 3 classes for each
+values = X.sum(axis=1)  # one number for each
 model = fastbp.Sequential([fastbp.Dense(4, "relu"), fastbp.Dense(3)], n_features=3, random_state=0)
 trainer = fastbp.Trainer(model, loss="softmax_cross_entropy", random_state=0)
 classifier = fastbp.MLPClassifier((4,), max_iter=2, random_state=0).fit(X, labels)

@@ -1,6 +1,6 @@
 """Errors of callbacks."""
 
-from ._entry import Entry, Section
+from ._entry import Also, Entry, Section
 
 SECTION = Section(
     "Callbacks",
@@ -69,11 +69,11 @@ SECTION = Section(
             'Pass `validation_data=(X_val, y_val)`, or watch the training loss by monitor="loss".',
         ),
         Entry(
-            "No patience",
-            "fastbp.EarlyStopping(patience=0)",
+            "A patience below 0",
+            "fastbp.EarlyStopping(patience=-1)",
             ValueError,
             "patience counts the epochs without an improvement after which the training ends.",
-            "Give 1 to end with the first epoch that is no better.",
+            "Give 0 or 1 to end with the first epoch that is no better.",
         ),
         Entry(
             "A separator that is none",
@@ -114,6 +114,33 @@ SECTION = Section(
             "them, or its format does not fit.",
             "Use the names in the message; for `val_loss` pass validation_data. A brace of the path itself is written "
             "twice.",
+        ),
+        Entry(
+            "A table that cannot be read",
+            'trainer.fit(X, labels, callbacks=[fastbp.CSVLogger("log.csv", append=True)])',
+            ValueError,
+            "The file at the path is no table of values separated by this character: a field is longer than 128 KiB.",
+            "Give the logger another path, or append=False to write the file anew.",
+            given=lambda stage: (stage.folder / "log.csv").write_text("a" * 200_000 + "\n"),
+        ),
+        Entry(
+            "A key that no file holds",
+            "class Best(fastbp.Callback):\n"
+            '    def get_state(self):\n        return {"best": 0.5}\n'
+            '    def state_key(self):\n        return {"of": object()}\n'
+            'trainer.fit(X, labels, callbacks=[Best(), fastbp.Checkpoint("last.safetensors")])',
+            TypeError,
+            "state_key tells the callbacks of a class apart in a file: by names with numbers, strings or lists.",
+            "Return a dict of the arguments that the callback was made with.",
+            hide=(r"(?<=hold: ).*",),
+            also=(
+                Also(
+                    "class Best(fastbp.Callback):\n"
+                    '    def get_state(self):\n        return {"best": 0.5}\n'
+                    '    def state_key(self):\n        return "loss"\n'
+                    'trainer.fit(X, labels, callbacks=[Best(), fastbp.Checkpoint("last.safetensors")])',
+                ),
+            ),
         ),
     ),
 )

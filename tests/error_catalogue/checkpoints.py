@@ -126,9 +126,8 @@ SECTION = Section(
         ),
         Entry(
             "A generator of another kind",
-            "trainer = fastbp.Trainer(\n"
-            '    model, loss="softmax_cross_entropy", random_state=np.random.RandomState(np.random.PCG64(0))\n'
-            ")\n" + RESUME,
+            "rng = np.random.RandomState(np.random.PCG64(0))\n"
+            'trainer = fastbp.Trainer(model, loss="softmax_cross_entropy", random_state=rng)\n' + RESUME,
             ValueError,
             "The state of one generator of random numbers says nothing to another one.",
             "Give the trainer an int as random_state, or an instance of the kind that the first training had.",

@@ -1,6 +1,6 @@
 """Errors of X, y and sample weights, as Trainer and Sequential take them."""
 
-from ._entry import Entry, Section
+from ._entry import Also, Entry, Section
 
 SECTION = Section(
     "Data of a trainer or a model",
@@ -67,7 +67,10 @@ SECTION = Section(
             "NumPy can make no array of y: its rows have different lengths.",
             "Give one label for each sample. For several labels a sample, use the loss `sigmoid_cross_entropy` with a "
             "column of 0 and 1 for each label.",
-            hide=(r"(?<=row of X: ).*",),
+            also=(
+                Also("trainer.fit(X, [np.zeros((2, 2)), np.zeros((2, 3))])", hide=(r"(?<=row of X: ).*",)),
+                Also("trainer.fit(X, [[[[[0]]]]])"),
+            ),
         ),
         Entry(
             "Labels in the shape of another task",
@@ -184,6 +187,22 @@ SECTION = Section(
             ValueError,
             "Validation data goes through the same checks as the data of the training.",
             "Apply to it what was done to X: the same columns, the same scaling, the same encoding of labels.",
+        ),
+        Entry(
+            "Sample weights that are too small to divide by",
+            "trainer.fit(X, labels, sample_weight=np.full(12, 1e-42))",
+            ValueError,
+            "The loss is divided by the sum of the weights, and one over such a sum is no number of the dtype.",
+            "Divide the weights by their mean: only their ratios count.",
+        ),
+        Entry(
+            "Weights of samples and of classes that leave nothing",
+            'loss = fastbp.losses.Loss("softmax_cross_entropy", class_weight=(1, 0, 1))\n'
+            "weighted = fastbp.Trainer(model, loss=loss)\n"
+            "weighted.fit(X, labels, sample_weight=1.0 * (labels == 1))",
+            ValueError,
+            "A row counts by its own weight times that of its class, and each product is 0.",
+            "Print both weights of some rows, and raise one of them.",
         ),
     ),
 )

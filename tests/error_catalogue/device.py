@@ -7,7 +7,7 @@ import numpy as np
 
 from fastbp.backends import _device, get_backend
 
-from ._entry import Entry, Exempt, Section
+from ._entry import Also, Entry, Exempt, Section
 
 
 class Card:
@@ -47,9 +47,9 @@ def machine(extra=None, **card):
 class OnCard:
     """An array of another library on the card; in the simulator its memory is the host's."""
 
-    def __init__(self, array):
+    def __init__(self, array, **changes):
         self.array = array
-        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
+        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3, **changes}
 
 
 class WithGradients:
@@ -165,7 +165,7 @@ SECTION = Section(
             RuntimeError,
             "The compiler for GPUs is a package of its own, which fastbp does without on a CPU.",
             "Install the extra, in the environment that Python runs in.",
-            given=machine(extra=f"the extra is missing: {_device.INSTALL}"),
+            given=machine(extra=f"the extra is missing: {_device._install()}"),
         ),
         Entry(
             "The driver is missing",
@@ -289,10 +289,22 @@ SECTION = Section(
             given=on_card(X_there=lambda X: OnCard(np.asfortranarray(X))),
         ),
         Entry(
+            "An array on the card that contradicts itself",
+            ON_CARD,
+            ValueError,
+            "Shape, strides, mask or address in the interface of the array cannot be true: the library that made it "
+            "has an error, or has freed the memory.",
+            "Copy the array by its own library, `x.copy()`, and pass the copy.",
+            given=on_card(X_there=lambda X: OnCard(X, strides=(4,))),
+            also=(
+                Also(given=on_card(X_there=lambda X: OnCard(X, mask=X))),
+                Also(given=on_card(X_there=lambda X: OnCard(X, data=(0, False)))),
+            ),
+        ),
+        Entry(
             "An array on the card that begins in between",
-            "fastbp.Trainer(\n"
-            '    fastbp.Sequential([fastbp.Dense(3)], n_features=4), loss="softmax_cross_entropy", backend="cuda"\n'
-            ").fit(X_there, labels)",
+            "four = fastbp.Sequential([fastbp.Dense(3)], n_features=4)\n"
+            'fastbp.Trainer(four, loss="softmax_cross_entropy", backend="cuda").fit(X_there, labels)',
             ValueError,
             "The kernels load 16 bytes at once, and the array is a part of a larger one that does not begin there.",
             "Copy it: `x.copy()`, or `tensor.clone()`.",
@@ -360,6 +372,12 @@ SECTION = Section(
             "_dense",
             "X is sparse",
             "not reachable through Trainer, Sequential and the estimators, which refuse a sparse X before",
+        ),
+        Exempt(
+            "fastbp/backends/_targets.py",
+            "check_sizes",
+            "must have the shape",
+            "for who opens sessions: Trainer and the estimators check the targets before",
         ),
         Exempt("kernels/cuda/memory.py", "allocated", "raise", "passes on what is no lack of memory"),
         Exempt("kernels/cuda/_simulator.py", "_Thread.syncthreads", "SystemExit", SIMULATOR),

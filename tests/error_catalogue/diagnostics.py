@@ -44,9 +44,9 @@ SECTION = Section(
         ),
         Entry(
             "Gradients that are no numbers",
-            'fastbp.gradient_check(model, "softmax_cross_entropy", X, labels, gradients=["a", "b", "c", "d"])',
+            'fastbp.gradient_check(model, "softmax_cross_entropy", X, labels, gradients=[["a"], ["b"], ["c"], ["d"]])',
             ValueError,
-            "One of your gradients is None, a string, or a list of rows of several lengths.",
+            "One of your gradients holds words, None or complex numbers.",
             "Convert it by `numpy.asarray(gradient, dtype=float)`; of a tensor of PyTorch take `.detach().numpy()`.",
             hide=(r"(?<=numbers: ).*",),
         ),

@@ -131,8 +131,6 @@ SECTION = Section(
             ValueError,
             "A classifier has been given targets with decimals.",
             "Use `fastbp.MLPRegressor` for numbers, or cut them into classes by `np.digitize`.",
-            foreign=True,
-            hide=(r"(?<=type: )[\s\S]*",),
         ),
         Entry(
             "Sample weights of another length than y",
@@ -157,7 +155,6 @@ SECTION = Section(
             "The keys of class_weight are the names of the classes as they stand in y. A class without a key "
             "is refused where there is a key without a class.",
             "Print `np.unique(y)`, and use these as keys.",
-            foreign=True,
         ),
         Entry(
             "A class of one sample, with early stopping",

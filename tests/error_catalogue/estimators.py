@@ -1,6 +1,6 @@
 """Errors of the estimators that are fastbp's own: parameters that do not go together, data beyond scikit-learn's."""
 
-from ._entry import Entry, Exempt, Section
+from ._entry import Also, Entry, Exempt, Section
 
 
 def _no_gradient(stage):
@@ -127,7 +127,7 @@ SECTION = Section(
         Entry(
             "A scorer that gives no number",
             "def both(estimator, X, y):\n"
-            "    return {'rows': len(y)}\n"
+            '    return {"rows": len(y)}\n'
             "regressor.set_params(early_stopping=True, validation_fraction=0.5, scoring=both).fit(X, values)",
             ValueError,
             "Early stopping compares scores, and the function returns a tuple, a dict or an array.",
@@ -221,13 +221,21 @@ SECTION = Section(
             ValueError,
             "The fitted arrays were replaced by hand, and the columns of one are not the rows of the next.",
             "Replace coefs_ and intercepts_ of a layer together, and the rows of the next coefs_ too.",
+            also=(Also("regressor.intercepts_[0] = np.zeros(7)\nregressor.partial_fit(X, values)"),),
         ),
         Entry(
-            "A normalisation that the network does not have",
-            'classifier.set_params(normalization="layer").predict(X)',
+            "Other parameters of the network in a warm start",
+            'classifier.set_params(warm_start=True, normalization="layer").fit(X, labels)',
             ValueError,
-            "normalization or residual was changed after the fit, and with it the network.",
-            "Set the parameter back, or fit again.",
+            "A warm start and partial_fit go on with the network that is there. Its activation, normalization, "
+            "residual, dtype or loss was changed after the fit.",
+            "Set the parameter back, or fit again with warm_start=False.",
+            also=(
+                Also(
+                    'several = fastbp.losses.Loss("quantile", level=(0.1, 0.5, 0.9))\n'
+                    "regressor.set_params(warm_start=True, loss=several).fit(X, values)"
+                ),
+            ),
         ),
         Entry(
             "Another number of outputs in a warm start",

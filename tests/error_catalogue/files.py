@@ -119,11 +119,10 @@ SECTION = Section(
         Entry(
             "A file that changes while it is read",
             LOAD,
-            ValueError,
+            OSError,
             "Another process has written to the file after its head was read.",
             "Load it again when the writing has ended. fastbp itself replaces a file in one moment; `cp` does not.",
             given=_gone,
-            hide=(r"(?<=file: ).*",),
         ),
         Entry(
             "A file of another library",

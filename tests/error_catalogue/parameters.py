@@ -70,7 +70,7 @@ def message_of(kind: type[Any], name: str, value: Any) -> str:
     """What ``fit`` says of the value, with long lists of names cut off."""
     try:
         kind(**{name: value}).fit(np.zeros((4, 2)), np.arange(4) % 2)
-    except InvalidParameterError as error:
+    except ValueError as error:  # scikit-learn's InvalidParameterError, or of our own
         text = readable(str(error), "/nowhere")
     else:
         raise AssertionError(f"{name}={value!r} is taken")

@@ -5,7 +5,7 @@ import sys
 
 from sklearn.exceptions import NotFittedError
 
-from ._entry import Entry, Section
+from ._entry import Also, Entry, Section
 
 PLOTTING = "from fastbp import plotting\n"
 
@@ -103,6 +103,14 @@ SECTION = Section(
             ValueError,
             "Each cell of the image is a feature, so height times width is their number.",
             "Give the height and the width of the images in X before they were laid out in rows.",
+        ),
+        Entry(
+            "Curves or outputs without names",
+            PLOTTING + "plotting.LearningCurveDisplay([1.0, 0.5])",
+            TypeError,
+            "A display is made of values by their names, and a list has none.",
+            'Pass a History or a dict, `{"loss": [1.0, 0.5]}`; `from_model` and `from_estimator` collect them.',
+            also=(Also(PLOTTING + "plotting.ActivationsDisplay([X])"),),
         ),
     ),
 )

@@ -110,9 +110,8 @@ SECTION = Section(
         ),
         Entry(
             "A plateau of a validation loss that is not there",
-            SCHEDULES + "fastbp.Trainer(\n"
-            '    model, loss="softmax_cross_entropy", optimizer=fastbp.SGD(schedules.ReduceOnPlateau(0.1))\n'
-            ").fit(X, labels)",
+            SCHEDULES + "optimizer = fastbp.SGD(schedules.ReduceOnPlateau(0.1))\n"
+            'fastbp.Trainer(model, loss="softmax_cross_entropy", optimizer=optimizer).fit(X, labels)',
             ValueError,
             "ReduceOnPlateau watches the validation loss unless it is told otherwise, and fit was given no validation "
             "data.",

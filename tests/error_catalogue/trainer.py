@@ -65,10 +65,9 @@ SECTION = Section(
         ),
         Entry(
             "A loss that overflows",
-            "fastbp.Trainer(\n"
-            '    fastbp.Sequential([fastbp.Dense(1)], n_features=3, random_state=0), loss="mean_squared_error",\n'
-            "    optimizer=fastbp.SGD(1e6)\n"
-            ").fit(X, values, epochs=20)",
+            "linear = fastbp.Sequential([fastbp.Dense(1)], n_features=3, random_state=0)\n"
+            'steep = fastbp.Trainer(linear, loss="mean_squared_error", optimizer=fastbp.SGD(1e6))\n'
+            "steep.fit(X, values, epochs=20)",
             FloatingPointError,
             "The training has diverged: each step overshoots by more than the last one, until a number overflows.",
             "Divide the learning rate by 10 until it trains. Look at the data too: "
@@ -113,6 +112,24 @@ SECTION = Section(
             ValueError,
             "TF32 is a mode of the tensor cores of a GPU, for float32 alone.",
             'Leave precision out, or train with backend="cuda" and a model of dtype="float32".',
+        ),
+        Entry(
+            "A BatchNorm with one row that counts",
+            "normed = fastbp.Sequential([fastbp.BatchNorm(), fastbp.Dense(3)], n_features=3)\n"
+            'counted = fastbp.Trainer(normed, loss="softmax_cross_entropy")\n'
+            "counted.fit(X, labels, sample_weight=[1] + [0] * 11)",
+            ValueError,
+            "A row of weight 0 counts for nothing, also in the variance that a BatchNorm divides by.",
+            "Give more rows a weight above 0.",
+        ),
+        Entry(
+            "An output that overflows after the last step",
+            'steep = fastbp.Trainer(model, loss="softmax_cross_entropy", optimizer=fastbp.SGD(1e38))\n'
+            "steep.fit(X, labels)",
+            FloatingPointError,
+            "The loss and the weights are still finite, but the weights are so large that predictions are not.",
+            "Train anew with a learning rate of 0.1 or less. The model has the weights from before the fit, or of the "
+            "last whole epoch.",
         ),
     ),
     (

@@ -3,12 +3,23 @@
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, UndefinedMetricWarning
 
 from ._entry import Entry, Section
+from ._files import checkpoint
 
 PRESS = "class Press(fastbp.Callback):\n    def on_chunk_end(self, *arguments):\n        raise KeyboardInterrupt\n"
+LOST = (
+    "class Score(fastbp.Callback):\n"
+    "    def on_epoch_end(self, trainer, epoch, logs):\n"
+    '        logs["score"] = float("nan")\n'
+)
 
 
 def _ctrl_c(stage):
     stage.run(PRESS + "ctrl_c = [Press()]")
+
+
+def _other_table(stage):
+    checkpoint("before.fit(X, labels, epochs=2, callbacks=[fastbp.CSVLogger('log.csv')])")(stage)
+    (stage.folder / "log.csv").write_text("epoch,loss,epoch_seconds\n0,0.5,0.1\n")
 
 
 SECTION = Section(
@@ -84,7 +95,68 @@ SECTION = Section(
             "y is a matrix of one column; it was taken for a vector. A column of a data frame in double "
             "brackets is one.",
             'Pass `y.ravel()`, or `frame["y"]` with single brackets.',
-            foreign=True,
+        ),
+        Entry(
+            "L-BFGS that Ctrl-C has ended",
+            'fastbp.MLPClassifier((4,), solver="lbfgs", callbacks=ctrl_c).fit(X, labels)',
+            UserWarning,
+            "Ctrl-C was pressed, or the process was sent SIGINT. The estimator has the weights of the last iteration.",
+            "Predict with it, or begin anew with a smaller max_iter.",
+            given=_ctrl_c,
+            shown='fastbp.MLPClassifier((4,), solver="lbfgs").fit(X, labels)  # and then Ctrl-C',
+        ),
+        Entry(
+            "D^2 of one row",
+            'loss = fastbp.losses.Loss("quantile", level=(0.1, 0.9))\n'
+            "levels = fastbp.MLPRegressor(loss=loss, hidden_layer_sizes=(4,), early_stopping=True)\n"
+            "levels.fit(X, values, X_val=X[:1], y_val=values[:1])",
+            UndefinedMetricWarning,
+            "Early stopping of quantiles goes by D^2, which compares with the quantiles of the targets, and one target "
+            "has no spread.",
+            'Pass at least two validation rows, or scoring="loss".',
+        ),
+        Entry(
+            "Early stopping without a score",
+            "def lost(estimator, X, y):\n"
+            '    return float("nan")\n'
+            "stops = fastbp.MLPRegressor(hidden_layer_sizes=(4,), early_stopping=True, scoring=lost, max_iter=3)\n"
+            "stops.fit(X, values, X_val=X, y_val=values)",
+            UserWarning,
+            "Each score was NaN or minus infinity: none is the best, and nothing was stopped early.",
+            "Print the score of the fitted estimator, and look why the scorer gives no number.",
+        ),
+        Entry(
+            "Early stopping of a monitor that is never a number",
+            LOST + 'trainer.fit(X, labels, callbacks=[Score(), fastbp.EarlyStopping("score", mode="max")])',
+            UserWarning,
+            "The watched value was NaN in each epoch, or infinite in the wrong direction.",
+            "Look at the value in the history. The training has probably diverged: lower the learning rate.",
+        ),
+        Entry(
+            "A best checkpoint that was never written",
+            LOST + 'best = fastbp.Checkpoint("best.safetensors", best=True, monitor="score", mode="max")\n'
+            "trainer.fit(X, labels, callbacks=[Score(), best])",
+            UserWarning,
+            "The watched value was NaN in each epoch, or infinite in the wrong direction, so that no epoch was better "
+            "than none.",
+            "Correct the value or its mode; the model itself is trained, and `model.save` keeps it.",
+        ),
+        Entry(
+            "A callback that begins anew",
+            'logger = fastbp.LearningRateLogger("step")\n'
+            'trainer.fit(X, labels, epochs=3, resume_from="last.safetensors", callbacks=[logger])',
+            UserWarning,
+            "The checkpoint has the state of a callback of the same class with other arguments.",
+            "Make the callback as in the first training, if it is to go on from there.",
+            given=checkpoint("before.fit(X, labels, epochs=2, callbacks=[fastbp.LearningRateLogger()])"),
+        ),
+        Entry(
+            "A table of another training",
+            'trainer.fit(X, labels, epochs=3, resume_from="last.safetensors", callbacks=[fastbp.CSVLogger("log.csv")])',
+            UserWarning,
+            "The table at the path has no line of the training that goes on. Its lines are kept, and new ones follow.",
+            "Give the logger the path of the first training, if the table is to have one line for each epoch.",
+            given=_other_table,
         ),
     ),
 )
