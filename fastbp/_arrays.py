@@ -65,7 +65,7 @@ or a sparse matrix; for batches that are read from elsewhere, call partial_fit o
     instead = instead or (ROWS if name.endswith(("X", "X_val")) else ENTRIES)
     if isinstance(value, np.ndarray):
         return _plain(value, name, alone)
-    if not alone and value is None:
+    if not alone and (value is None or isinstance(value, str | bytes | dict)):
         return value
     try:
         if isinstance(value, list | tuple):

@@ -346,7 +346,7 @@ def test_every_public_parameter_is_in_the_tables(tmp_path):
     for name, function in public_functions():
         wanted = scalar_parameters(function)
         left = wanted - given.get(function, set()) - {"resume_from", "callbacks"}
-        if left and name not in INTERNAL:
+        if left and name not in INTERNAL and not name.endswith(".check_state"):
             missing[name] = left
     assert not missing
 

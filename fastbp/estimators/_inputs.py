@@ -14,20 +14,29 @@ from fastbp._validation import Array, as_rows, refuse_device
 from fastbp.backends._device import device_matrix, is_on_device, on_host
 from fastbp.estimators._device import reads_device
 
+NO_ARRAY = (  # how messages of NumPy and scikit-learn begin
+    "float() argument must be", "Cannot cast array data", "could not convert string",
+    "Input should have at least 1 dim", "setting an array element with a sequence",
+)  # fmt: skip
 SPARSE = ("csr", "csc")  # what scikit-learn's take; other sparse formats are converted to the first
 
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Errors of Python's own say which argument they are about, and numbers that no float holds are a ValueError."""
+    """Errors of other libraries about what is no array say which argument it is, and what to pass instead.
+
+    Numbers that no float holds are a ValueError.
+    """
     try:
         yield
     except OverflowError:
         raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
-    except TypeError as error:
-        if not str(error).startswith(("float() argument must be", "Cannot cast array data")):
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith(NO_ARRAY):
             raise
-        raise TypeError(f"{name} is not usable: {error}; {ROWS if name.startswith('X') else ENTRIES}") from None
+        kind, text = TypeError if isinstance(error, TypeError) else ValueError, f"{name} is not usable: {error}"
+        instead = ROWS if name.startswith("X") else ENTRIES
+        raise kind(f"{text} P{instead[1:]}" if text.endswith(".") else f"{text}; {instead}") from None
 
 
 def of_numbers(values: Any) -> Any:

@@ -47,7 +47,7 @@ def checked_weights(given: Any, name: str, y: Array, dtype: Any) -> Array | None
             if not np.isfinite(weights).all():  # one number for all rows is not looked at
                 assert_all_finite(weights, input_name="sample_weight")
     except (TypeError, ValueError) as error:
-        if name == "sample_weight":
+        if name in str(error):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not usable: {str(error).replace('sample_weight', name)}") from None

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from fastbp._validation import Array
 from fastbp._warnings import users_level
+from fastbp.estimators._inputs import named
 
 MULTIOUTPUT = "multiclass-multioutput"
 LABELS = "multilabel-indicator"
@@ -37,7 +38,8 @@ def checked_targets(estimator: Any, y: Any, name: str) -> Any:
         Naming the argument.
     """
     try:
-        y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name=name, estimator=estimator)
+        with named(name):
+            y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name=name, estimator=estimator)
     except (TypeError, ValueError) as error:
         if name in str(error):
             raise
@@ -74,8 +76,9 @@ def real_targets(y: Any, name: str, dtype: Any) -> Array:
     y = one_column(y.toarray() if sparse.issparse(y) else y, name)
     if y.dtype.kind == "O":
         try:
-            y = y.astype(np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
+            with named(name):
+                y = y.astype(np.float64)
+        except TypeError as error:
             raise ValueError(f"{name} must hold numbers: {error}") from None
     if y.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold numbers, got an array of {y.dtype}")
@@ -101,8 +104,8 @@ def target_kind(y: Any, name: str) -> str:
     try:
         kind = str(type_of_target(y, input_name=name))
     except (TypeError, ValueError) as error:
-        named = TypeError if isinstance(error, TypeError) else ValueError
-        raise named(f"{name} is not usable: {error}") from None
+        kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind_of_error(f"{name} is not usable: {error}") from None
     values = y.data if sparse.issparse(y) else y
     if kind == LABELS and not ((values == 0) | (values == 1)).all():  # which scikit-learn takes for 1
         kind = MULTIOUTPUT
