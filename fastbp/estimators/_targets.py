@@ -75,7 +75,9 @@ def real_targets(y: Any, name: str, dtype: Any) -> Array:
     if y.dtype.kind == "O":
         try:
             y = y.astype(np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
+        except OverflowError:
+            raise ValueError(f"{name} is not usable: it holds a number too large for float64; scale it") from None
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must hold numbers: {error}") from None
     if y.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold numbers, got an array of {y.dtype}")
