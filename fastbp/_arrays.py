@@ -171,7 +171,9 @@ def _checked_items(items: Sequence[Any], depth: int) -> Sequence[Any]:
     if kinds <= PLAIN:
         return items
     if depth >= DEEPEST:
-        raise _UnevenError(f"it has lists in lists, {depth} deep, where at most two dimensions are wanted")
+        raise _UnevenError(
+            f"it has lists in lists, {depth} deep, where at most two dimensions are wanted; make a row of each sample"
+        )
     if kinds - PLAIN - {list, tuple, np.ndarray}:
         items = [_element(item) for item in items]
     parts = [_checked_items(item, depth + 1) if isinstance(item, list | tuple) else item for item in items]
@@ -179,7 +181,9 @@ def _checked_items(items: Sequence[Any], depth: int) -> Sequence[Any]:
         len(part) for part in parts if isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.ndim)
     }
     if len(lengths) > 1:
-        raise _UnevenError(f"its rows have different lengths, from {min(lengths)} to {max(lengths)}")
+        raise _UnevenError(
+            f"its rows have different lengths, from {min(lengths)} to {max(lengths)}; give all rows one length"
+        )
     return parts
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastbp._states import DamageError
 from fastbp._validation import shown
 from fastbp.callbacks._base import Callback, _Listener, kind_of
 
@@ -46,9 +47,11 @@ def key_of(callback: Callback) -> dict[str, Any]:
     try:
         key: Any = json.loads(json.dumps(callback.state_key(), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"state_key of {kind_of(callback)} must give what JSON can hold: {error}") from None
+        raise TypeError(
+            f"state_key of {kind_of(callback)} must give what JSON can hold ({error}): numbers, strings, lists or dicts"
+        ) from None
     if not isinstance(key, dict):
-        raise TypeError(f"state_key of {kind_of(callback)} must give a dict, got {shown(key)}")
+        raise TypeError(f"state_key of {kind_of(callback)} must give a dict, got {shown(key)}: put it under a name")
     return key
 
 
@@ -77,14 +80,14 @@ def read_back(states: Any, keys: Any) -> list[CallbackState]:
         For what it never gives.
     """
     if not isinstance(states, list) or not (keys is None or (isinstance(keys, list) and len(keys) == len(states))):
-        raise ValueError(f"its states of callbacks are {shown(states)} and their keys {shown(keys)}, expected lists")
+        raise DamageError(f"its states of callbacks are {shown(states)} and their keys {shown(keys)}, expected lists")
     found = []
     for k, entry in enumerate(states):
         key = None if keys is None else keys[k]
         if not isinstance(entry, list) or list(map(type, entry)) != [str, bool, dict]:
-            raise ValueError(f"its callback {k} is {shown(entry)}, expected a class, True or False, and a state")
+            raise DamageError(f"its callback {k} is {shown(entry)}, expected a class, True or False, and a state")
         if not isinstance(key, dict | None):
-            raise ValueError(f"its callback {k} has the key {shown(key)}, expected a dict")
+            raise DamageError(f"its callback {k} has the key {shown(key)}, expected a dict")
         found.append(CallbackState(entry[0], entry[1], entry[2], key))
     return found
 

@@ -16,7 +16,7 @@ from fastbp._callback_states import CallbackState, collected, matched, own, read
 from fastbp._descriptions import describe, describe_model, first_difference, named_weights, read_weights
 from fastbp._files import Tensors, damage_named, decode, encode, read, write
 from fastbp._random import check_state
-from fastbp._states import array_of, check_like, entries, real, whole
+from fastbp._states import DamageError, array_of, check_like, entries, real, whole
 from fastbp._validation import Array, shown
 from fastbp.backends import Session
 from fastbp.callbacks._base import Callback, kind_of
@@ -186,20 +186,24 @@ class Saved:
         with damage_named(self._path):
             try:
                 yield
-            except UnicodeError:
-                raise
             except ValueError as error:
-                raise ValueError(f"{self._path} cannot be resumed: {error}") from None
+                if isinstance(error, UnicodeError) or str(error).startswith(f"{self._path} "):  # of the file itself
+                    raise
+                cure = ": resume from another checkpoint" if isinstance(error, DamageError) else ""
+                raise ValueError(f"{self._path} cannot be resumed: {error}{cure}") from None
 
     def _take(self, header: dict[str, Any], tensors: Tensors, trainer: Trainer, fit: Fit) -> None:
         """Everything but the optimizer's state is checked here."""
         self._weights = read_weights(tensors, trainer.model, alone=False)
         finite = trainer.on_divergence == "raise"
         if finite and not all(np.isfinite(array).all() for array in self._weights):
-            raise ValueError("it has weights that are infinite or NaN")
+            raise ValueError(
+                "its weights must be finite, got infinity or NaN: resume from an earlier checkpoint, or go on with "
+                "on_divergence='ignore'"
+            )
         for name, array in zip(trainer.model._described.names, self._weights, strict=True):
             if name.startswith("variance") and (array < 0).any():
-                raise ValueError(f"its {name} must be at least 0, got {array.min()}")
+                raise DamageError(f"its {name} must be at least 0, got {array.min()!s}")
         names = [name for name in tensors.kinds if name.startswith("state.")]
         state = decode(header.get("state"), dict(zip(names, tensors.load(names), strict=True)))
         if isinstance(state, dict) and "callback_keys" not in state:  # by an earlier fastbp
@@ -207,19 +211,19 @@ class Saved:
         entries(state, ENTRIES, "its state")
         self._epoch, self.stopped = whole(state["epoch"], "epoch"), state["stopped"]
         if not isinstance(self.stopped, bool):
-            raise ValueError(f"stopped is {shown(self.stopped)}, expected True or False")
+            raise DamageError(f"stopped is {shown(self.stopped)}, expected True or False")
         n_steps = -(-len(fit.rows) // fit.settings["batch_size"])
         self._position = _position(state["rates"], trainer._rates.position, self._epoch, n_steps)
         epochs = whole(state["epochs"], "epochs")
         if epochs < self._epoch:
-            raise ValueError(f"epochs is {epochs}, and {self._epoch} of them were finished")
+            raise DamageError(f"epochs is {epochs}, and {self._epoch} of them were finished")
         self._check_length(epochs, trainer, fit)
         if trainer._rates.spans_fit and self._position.n_epochs != epochs:
-            raise ValueError(f"n_epochs is {self._position.n_epochs}, and the fit was to have {epochs} epochs")
+            raise DamageError(f"n_epochs is {self._position.n_epochs}, and the fit was to have {epochs} epochs")
         self._history = _history(state["history"], list(fit.history), self._epoch)
         self._rows = array_of(state["rows"], "its order of rows", dtype=fit.rows.dtype)
         if not np.array_equal(np.sort(self._rows), np.arange(len(fit.rows))):
-            raise ValueError(f"its order of rows is none of {len(fit.rows)} rows")
+            raise DamageError(f"its order of rows must hold each of {len(fit.rows)} rows once")
         self.mask_seed = whole(state["mask_seed"], "mask_seed", most=2**62 - 1)
         self._random_state = state["random_state"]
         _check_random_state(self._random_state, trainer._rng)
@@ -266,7 +270,7 @@ class Saved:
             except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
                 raise ValueError(
                     f"{self._path} cannot be resumed: the callback {kind_of(listener)} does not take its state "
-                    f"({type(error).__name__}: {error})"
+                    f"({type(error).__name__}: {error}). Let set_state read it, or leave the callback out"
                 ) from error
 
     def _check_length(self, epochs: int, trainer: Trainer, fit: Fit) -> None:
@@ -287,13 +291,16 @@ def _position(given: Any, here: Position, epoch: int, n_steps: int) -> Position:
     counts = {name: whole(given[name], name) for name in Position._fields if name not in ("rate", "plateau")}
     done = counts["epoch"] - counts["first_epoch"], counts["step"] - counts["first_step"]
     if done != (epoch, epoch * n_steps) or counts["n_steps"] != n_steps:
-        raise ValueError(f"its {epoch} epochs of {n_steps} steps are not those that its steps count: {counts}")
+        raise DamageError(f"its counts must be those of {epoch} epochs with n_steps={n_steps}, got {counts}")
     rate, plateau = given["rate"], given["plateau"]
     if (rate is None) != (here.rate is None) or (plateau is None) != (here.plateau is None):
-        raise ValueError("its learning rate is of another kind")
+        raise DamageError(
+            f"its learning rate must be of the kind of the optimizer's, got rate={shown(rate)} and "
+            f"plateau={shown(plateau)}"
+        )
     if plateau is not None:
         if not isinstance(plateau, list) or len(plateau) != len(Plateau._fields):
-            raise ValueError(f"plateau is {shown(plateau)}, expected {', '.join(Plateau._fields)}")
+            raise DamageError(f"plateau is {shown(plateau)}, expected {', '.join(Plateau._fields)}")
         first, best, n_bad, n_cooldown = plateau
         plateau = Plateau(
             real(first, "the plateau's rate", least=0),
@@ -307,7 +314,7 @@ def _position(given: Any, here: Position, epoch: int, n_steps: int) -> Position:
 def _history(columns: Any, names: list[str], epochs: int) -> History:
     if not isinstance(columns, dict) or list(columns) != names:
         there = shown(list(columns)) if isinstance(columns, dict) else shown(columns)
-        raise ValueError(f"its history has the values {there}, expected {names}")
+        raise DamageError(f"its history has the values {there}, expected {names}")
     values = {
         name: array_of(column, f"its history of {name}", dtype=np.float64, shape=(epochs,)).tolist()
         for name, column in columns.items()
@@ -328,7 +335,10 @@ def _check_random_state(state: Any, rng: np.random.RandomState) -> None:
             f"{generator.__name__}: give the trainer one of the same kind"
         )
     check_like(state, rng.get_state(legacy=False), "its random state")
-    check_state(state, "its random state")
+    try:
+        check_state(state, "its random state")
+    except ValueError as error:
+        raise DamageError(str(error)) from None
     copy.deepcopy(rng).set_state(state)
 
 
@@ -340,8 +350,8 @@ def _check_optimizer(state: dict[str, Any], *, finite: bool) -> None:
             whole(value, what)
         elif isinstance(value, list):
             if finite and any(np.isnan(array).any() for array in value):
-                raise ValueError(f"{what} holds NaN")
+                raise DamageError(f"{what} must hold numbers, got NaN")
             if name in SQUARES and any((array < 0).any() for array in value):
-                raise ValueError(f"{what} must be at least 0, as all squares are")
+                raise DamageError(f"{what} must be at least 0, as all squares are")
         else:
             real(value, what, least=0, most=1)  # a product of decay rates

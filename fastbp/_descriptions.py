@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import initializers, layers
-from fastbp._files import Tensors, damage_named, read, write
+from fastbp._files import ANOTHER, Tensors, damage_named, damaged, read, write
 from fastbp._validation import Array, shown
 
 if TYPE_CHECKING:
@@ -71,18 +71,20 @@ def build(description: Any, what: str) -> Any:
     name, known = description.get(TYPE), known_classes()
     if not isinstance(name, str) or name not in known:
         raise ValueError(
-            f"{what} is of the unknown kind {shown(name)}; this fastbp knows {', '.join(sorted(known))}. A newer one "
-            "may know it"
+            f"{what} is of the unknown kind {shown(name)}; this fastbp knows {', '.join(sorted(known))}; upgrade "
+            "fastbp where a newer one wrote the file"
         )
     kind, given = known[name], {key: value for key, value in description.items() if key != TYPE}
     unknown = sorted(given.keys() - {field.name for field in dataclasses.fields(kind) if field.init})
     if unknown:
-        raise ValueError(f"{what} ({name}) has the unknown field {unknown[0]!r}: a newer fastbp may know it")
+        raise ValueError(
+            f"{what} ({name}) has the unknown field {unknown[0]!r}; upgrade fastbp where a newer one wrote the file"
+        )
     values = {key: build(value, f"{what}.{key}") for key, value in given.items()}
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} ({name}): {error}") from None
+        raise ValueError(f"{what} ({name}): {error}. {ANOTHER}") from None
 
 
 def first_difference(saved: Any, here: Any, what: str) -> str | None:
@@ -110,12 +112,9 @@ def describe_model(model: Sequential) -> dict[str, Any]:
 
     Raises
     ------
-    TypeError, ValueError
-        For a layer that no file can hold, or more of them.
+    ValueError
+        For more layers than a file can hold.
     """
-    for layer in model.layers:
-        if known_classes().get(type(layer).__name__) is not type(layer):
-            raise TypeError(f"a file holds layers of fastbp, not of a class of your own: {shown(layer)}")
     layers = describe(model.layers)
     _check_number(layers)
     return {
@@ -134,7 +133,7 @@ def _check_number(layers: list[Any]) -> None:
         n_layers += len(here)
         lists += [item["layers"] for item in here if isinstance(item, dict) and isinstance(item.get("layers"), list)]
     if n_layers > MOST_LAYERS:
-        raise ValueError(f"a file holds models of at most {MOST_LAYERS} layers, and this one has {n_layers}")
+        raise ValueError(f"a file holds models of at most {MOST_LAYERS} layers, and this one has {n_layers}: use fewer")
 
 
 def named_weights(model: Sequential) -> dict[str, Array]:
@@ -158,14 +157,14 @@ def read_weights(tensors: Tensors, model: Sequential, *, alone: bool) -> list[Ar
     wanted = set(names)
     missing = [name for name in names if name not in kinds]
     extra = [name for name in kinds if name not in wanted and (alone or name.startswith("weights."))]
-    for problem, found in (("has not", missing), ("has, beyond what its layers need,", extra)):
+    for problem, found in (("lacks", missing), ("has, beyond what its layers need,", extra)):
         if found:
             first = ", ".join(sorted(found)[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-            raise ValueError(f"{tensors.path} {problem} the array{'s' * (len(found) > 1)} {first}")
+            raise ValueError(f"it {problem} the array{'s' * (len(found) > 1)} {first}. {ANOTHER}")
     for name, shape in zip(names, shapes, strict=True):
         if kinds[name] != (dtype.name, tuple(shape)):
-            there = "of the shape {1} and dtype {0}".format(*kinds[name])
-            raise ValueError(f"{tensors.path}: {name} is {there}, but its layers need {tuple(shape)} and {dtype.name}")
+            there = "the shape {1} and the dtype {0}".format(*kinds[name])
+            raise ValueError(f"{name} has {there}, but its layers need {tuple(shape)} and {dtype.name}. {ANOTHER}")
     return tensors.load(names)
 
 
@@ -204,7 +203,7 @@ def load_model(kind: type[Sequential], path: Path) -> Sequential:
     given = header.get("model")
     names = ("layers", "n_features", "dtype", "link")
     if not isinstance(given, dict) or given.keys() != set(names) or not isinstance(given["layers"], list):
-        raise ValueError(f"{path} is damaged: a model is described by {', '.join(names)}, got {shown(given)}")
+        raise damaged(path, f"a model is described by {', '.join(names)}, got {shown(given)}")
     try:
         _check_number(given["layers"])
         model = kind._without_weights(
@@ -213,5 +212,7 @@ def load_model(kind: type[Sequential], path: Path) -> Sequential:
         with damage_named(path):
             model.set_weights(read_weights(tensors, model, alone=header["kind"] == "model"))
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        if str(error).startswith(f"{path} "):  # of the file itself
+            raise
         raise ValueError(f"{path} holds no usable model: {error}") from None
     return model

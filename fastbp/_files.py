@@ -21,8 +21,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fastbp._states import DamageError
 from fastbp._validation import Array, shown
 
+ANOTHER = "Load another copy of the file, or write it anew"
 KEY = "fastbp"  # of the JSON text in the file's metadata
 DIGEST = "fastbp.sha256"  # of the digest there
 VERSION = 1
@@ -47,12 +49,12 @@ def as_path(path: Any, name: str = "path") -> Path:
     >>> as_path(3)
     Traceback (most recent call last):
         ...
-    TypeError: path must be a string or path-like, got 3
+    TypeError: path must be a string or path-like, got 3: pass the name of a file
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not os.fspath(path):
-        raise TypeError(f"{name} must be a string or path-like, got {shown(path)}")
+        raise TypeError(f"{name} must be a string or path-like, got {shown(path)}: pass the name of a file")
     if "\0" in os.fspath(path):
-        raise ValueError(f"{name} must be a name that a file can have, got {shown(path)}")
+        raise ValueError(f"{name} must be a name that a file can have, got {shown(path)}: leave out its \\0")
     return Path(path)
 
 
@@ -80,17 +82,22 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise error(f"{path} is {there}, which no file is to replace: give the name of a new or of a regular file")
 
 
+def damaged(path: Path, what: Any) -> ValueError:
+    """The error for a file whose contents cannot be those that were written."""
+    return ValueError(f"{path} is damaged: {what}. {ANOTHER}")
+
+
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
     """Errors that come of nothing but the contents of a file are a ValueError that names it."""
     try:
         yield
     except MemoryError:
-        raise ValueError(f"{path} is damaged, or holds more than the memory of this machine") from None
+        raise damaged(path, "it holds more than the memory of this machine") from None
     except UnicodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise damaged(path, error) from None
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -130,7 +137,7 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Array]) -
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to: make it first")
     if len(tensors) > MOST_ARRAYS:
-        raise ValueError(f"a file holds at most {MOST_ARRAYS} arrays, and these are {len(tensors)}")
+        raise ValueError(f"a file holds at most {MOST_ARRAYS} arrays, and these are {len(tensors)}: stack some of them")
     text = json.dumps(_without_constants({"version": VERSION, **header}), allow_nan=False)
     arrays = {name: np.require(a, a.dtype.newbyteorder("<"), "C") for name, a in tensors.items()}
     digest = _Digest(text)
@@ -185,25 +192,26 @@ def read(path: Path, *kinds: str) -> tuple[dict[str, Any], Tensors]:
         Where it cannot be read.
     """
     if not path.exists() or path.is_dir():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"there is no file {path}: give the path of one that fastbp has written")
     if special(path) is not None:  # to open a pipe waits for whoever writes to it
-        raise OSError(f"{path} is {special(path)}: models and checkpoints are read from regular files")
+        raise OSError(f"{path} is {special(path)}: models and checkpoints are read from regular files; copy it")
     with damage_named(path):
         text, tensors = _open(path)
     strict = tensors.digest is not None  # earlier files have the names that Python writes for infinity and NaN
     try:
         header = json.loads(text, parse_constant=_refuse if strict else None, object_hook=_with_constants)
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{path} is damaged: its description is no JSON ({error})") from None
+        raise damaged(path, f"its description is no JSON ({error})") from None
     if not isinstance(header, dict) or type(header.get("version")) is not int:
-        raise ValueError(f"{path} is damaged: its description has no version")
+        raise damaged(path, "its description has no version")
     if header["version"] != VERSION:
         raise ValueError(
             f"{path} has the version {header['version']} of the format, this fastbp reads {VERSION}: "
-            f"{'a newer' if header['version'] > VERSION else 'an older'} fastbp wrote it, and reads it"
+            f"read it with the {'newer' if header['version'] > VERSION else 'older'} fastbp that wrote it"
         )
     if header.get("kind") not in kinds:
-        raise ValueError(f"{path} holds {shown(header.get('kind'))}, expected {' or '.join(map(repr, kinds))}")
+        expected = " or ".join(map(repr, kinds))
+        raise ValueError(f"{path} holds {shown(header.get('kind'))}, expected {expected}: give the path of such a file")
     return header, tensors
 
 
@@ -216,20 +224,20 @@ def _open(path: Path) -> tuple[str, Tensors]:
             metadata = file.metadata() or {}
             kinds = {name: _kind(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
             if KEY not in metadata:
-                raise ValueError(f"{path} was not written by fastbp: its metadata have no {KEY!r}")
+                raise ValueError(
+                    f"{path} was not written by fastbp: its metadata have no {KEY!r}. Read its arrays by "
+                    "safetensors.numpy.load_file, and give them to set_weights"
+                )
             text, wanted = metadata[KEY], metadata.get(DIGEST)
             if wanted is not None:
                 digest = _Digest(text)
                 for name in sorted(kinds):
                     digest.add(name, _array(file, path, name, kinds[name]))
                 if digest.text() != wanted:
-                    raise ValueError(
-                        f"{path} is damaged: its contents have another SHA-256 digest than when it was written. Take "
-                        "a copy of the file, or write it anew"
-                    )
+                    raise damaged(path, "its contents have another SHA-256 digest than when it was written")
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is no whole safetensors file: it was cut short or is something else ({error})"
+            f"{path} is no whole safetensors file: it was cut short or is something else ({error}). {ANOTHER}"
         ) from None
     return text, Tensors(path, kinds, wanted, before)
 
@@ -237,11 +245,11 @@ def _open(path: Path) -> tuple[str, Tensors]:
 def _array(file: Any, path: Path, name: str, kind: tuple[str, tuple[int, ...]]) -> Array:
     """An array of an open file, of a dtype that fastbp writes."""
     if kind[0] not in DTYPES.values():
-        raise ValueError(f"{path} is damaged: the array {shown(name)} has the dtype {kind[0]}")
+        raise damaged(path, f"the array {shown(name)} has the dtype {kind[0]}")
     try:
         array: Array = file.get_tensor(name)
     except (ValueError, OverflowError) as error:  # no element, and sides whose product no array has
-        raise ValueError(f"{path} is damaged: the array {shown(name)} has the shape {kind[1]} ({error})") from None
+        raise damaged(path, f"the array {shown(name)} has the shape {kind[1]} ({error})") from None
     return array
 
 
@@ -251,7 +259,7 @@ def _check_number(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
         n_arrays = file.read(min(size, 2**27)).count(b'"data_offsets"')  # safetensors takes no header above 10^8 bytes
     if n_arrays > MOST_ARRAYS:
-        raise ValueError(f"{path} has {n_arrays} arrays, and a file of fastbp has at most {MOST_ARRAYS}")
+        raise ValueError(f"{path} has {n_arrays} arrays, and a file of fastbp has at most {MOST_ARRAYS}. {ANOTHER}")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -304,7 +312,7 @@ class Tensors:
                 arrays = [np.array(_array(file, self.path, name, self.kinds[name]), order="C") for name in names]
         except SafetensorError as error:
             if _stamp(self.path) == self._stamp:
-                raise ValueError(f"{self.path} is no whole safetensors file: {error}") from None
+                raise ValueError(f"{self.path} is no whole safetensors file: {error}. {ANOTHER}") from None
         if _stamp(self.path) != self._stamp:
             raise OSError(f"{self.path} was replaced while it was read: try again")
         return arrays
@@ -344,10 +352,10 @@ def encode(value: Any, name: str, tensors: dict[str, Array]) -> Any:
 
 def _encode(value: Any, name: str, tensors: dict[str, Array], depth: int) -> Any:
     if depth < 0:
-        raise TypeError(f"{name[:80]}... is nested deeper than {DEPTH} dicts and lists, which no file holds")
+        raise TypeError(f"{name[:80]}... is nested deeper than {DEPTH} dicts and lists: make it flat")
     if isinstance(value, np.ndarray):
         if value.dtype.name not in DTYPES.values():
-            raise TypeError(f"{name} is an array of {value.dtype}, which has no place in a file")
+            raise TypeError(f"{name} is an array of {value.dtype}, which has no place in a file: convert it to numbers")
         while name in tensors:  # {"a.b": array, "a": {"b": array}}
             name += "'"
         tensors[name] = value
@@ -356,15 +364,15 @@ def _encode(value: Any, name: str, tensors: dict[str, Array], depth: int) -> Any
         value = value.item()  # a long double stays one
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{name} is a dict whose keys are not all strings: {shown(list(value))}")
+            raise TypeError(f"{name} must have strings as keys, got {shown(list(value))}: convert them by str")
         if value.keys() in ({TENSOR}, {FLOAT}):
-            raise TypeError(f"{name} is a dict whose only key is {next(iter(value))!r}, which a file has a use for")
+            raise TypeError(f"{name} is a dict whose only key is {next(iter(value))!r}: choose another key")
         return {key: _encode(item, f"{name}.{_plain(key)}", tensors, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(item, f"{name}.{k}", tensors, depth - 1) for k, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{name} is {shown(value)}, and a file holds numbers, strings, arrays, lists and dicts of these")
+    raise TypeError(f"{name} is {shown(value)}, expected numbers, strings, arrays, or lists and dicts of these")
 
 
 def _plain(key: str) -> str:
@@ -384,7 +392,7 @@ def decode(value: Any, arrays: Mapping[str, Array]) -> Any:
         if set(value) == {TENSOR}:
             name = value[TENSOR]
             if not isinstance(name, str) or name not in arrays:
-                raise ValueError(f"the array {shown(name)} is missing")
+                raise DamageError(f"the array {shown(name)} is missing")
             return arrays[name]
         return {key: decode(item, arrays) for key, item in value.items()}
     return [decode(item, arrays) for item in value] if isinstance(value, list) else value

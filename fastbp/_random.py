@@ -48,7 +48,8 @@ def check_generator(rng: np.random.RandomState) -> None:
     generator = getattr(rng, "_bit_generator", None)
     if isinstance(generator, np.random.MT19937 | np.random.Philox):
         state: Any = generator.state
-        check_state(
-            {"pos": int(state["state"]["pos"])} if "pos" in state["state"] else {"buffer_pos": state["buffer_pos"]},
-            "the generator of random_state",
-        )
+        place = {"pos": int(state["state"]["pos"])} if "pos" in state["state"] else {"buffer_pos": state["buffer_pos"]}
+        try:
+            check_state(place, "the generator of random_state")
+        except ValueError as error:
+            raise ValueError(f"{error}: give set_state a state that get_state gave") from None

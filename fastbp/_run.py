@@ -180,7 +180,10 @@ class Run:
             what, place = f"the loss became {losses[bad[0]]}", f"in step {first + bad[0] + 1}"
             rate = rates[bad[0]]
         elif not self._session.all_finite():
-            what, place = "a weight became infinite or NaN", f"in steps {first + 1} to {self._done}"
+            what, place = (
+                "a weight became infinite or NaN",
+                (f"in step {self._done}" if self._done == first + 1 else f"in steps {first + 1} to {self._done}"),
+            )
             rate = rates[-1]
         else:
             return

@@ -43,7 +43,9 @@ anew from its values, rows and columns
         if len(X.shape) != 2:
             raise _UnfitError(f"it has the shape {X.shape}, where rows and columns are wanted: pass a matrix")
         if max(X.shape) > MOST:
-            raise _UnfitError(f"it has the shape {X.shape}, where at most {MOST} rows and columns are possible")
+            raise _UnfitError(
+                f"it has the shape {X.shape}, where at most {MOST} rows and columns are possible: pass a part"
+            )
         return check(X)
     except _UnfitError as error:
         raise ValueError(f"{name} is not usable: {error}") from None
@@ -82,7 +84,7 @@ def _compressed(X: Any) -> Any:
     _integers(X, indptr, "indptr")
     _integers(X, indices, what)
     if not isinstance(data, np.ndarray) or data.ndim != (3 if blocks else 1):
-        raise _damaged(X, f"data is no array in {3 if blocks else 1} dimensions")
+        raise _damaged(X, f"data is no array in {'3 dimensions' if blocks else '1 dimension'}")
     if blocks:
         height, width = data.shape[1:]
         if not (height and width) or major % height or minor % width:

@@ -11,6 +11,12 @@ from fastbp._validation import Array, shown
 
 LARGEST = 2**53  # of counts, of steps for one: a float holds each of them, and an int64 twice as many and more
 
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string", type(None): "None"}
+
+
+class DamageError(ValueError):
+    """What no training writes: the file was changed, and no argument of the user is wrong."""
+
 
 def entries(state: Any, names: Any, what: str) -> dict[str, Any]:
     """``state`` where it is a dict with exactly these entries.
@@ -18,11 +24,11 @@ def entries(state: Any, names: Any, what: str) -> dict[str, Any]:
     >>> entries({"rate": 1.0}, ["rate", "step"], "the state")
     Traceback (most recent call last):
         ...
-    ValueError: the state has the entries 'rate', expected 'rate', 'step'
+    fastbp._states.DamageError: the state has the entries 'rate', expected 'rate', 'step'
     """
     if not isinstance(state, dict) or state.keys() != set(names):
         there = ", ".join(map(shown, list(state)[:20])) or "none" if isinstance(state, dict) else shown(state)
-        raise ValueError(f"{what} has the entries {there}, expected {', '.join(map(repr, names))}")
+        raise DamageError(f"{what} has the entries {there}, expected {', '.join(map(repr, names))}")
     return state
 
 
@@ -30,7 +36,7 @@ def whole(value: Any, name: str, *, most: int = LARGEST) -> int:
     """``value`` where it is a whole number from 0 to ``most``."""
     if type(value) is not int or not 0 <= value <= most:
         limit = f"from 0 to {most}" if type(value) is int and value > most else "of at least 0"
-        raise ValueError(f"{name} is {shown(value)}, expected a whole number {limit}")
+        raise DamageError(f"{name} is {shown(value)}, expected a whole number {limit}")
     return value
 
 
@@ -40,7 +46,7 @@ def real(value: Any, name: str, *, least: float = -math.inf, most: float = math.
     if not least <= number <= most or not (infinite or math.isfinite(number)):
         limits = "" if least == -math.inf else f" of at least {least:g}"
         limits += f" and at most {most:g}" if most < math.inf else ""
-        raise ValueError(f"{name} is {shown(value)}, expected a {'' if infinite else 'finite '}number{limits}")
+        raise DamageError(f"{name} is {shown(value)}, expected a {'' if infinite else 'finite '}number{limits}")
     return number
 
 
@@ -50,7 +56,7 @@ def array_of(value: Any, name: str, *, dtype: Any, shape: tuple[int, ...] | None
     if not right or (value.ndim != 1 if shape is None else value.shape != shape):
         wanted = "of one dimension" if shape is None else f"of the shape {shape}"
         got = f"{value.dtype} of the shape {value.shape}" if isinstance(value, np.ndarray) else shown(value)
-        raise ValueError(f"{name} must be an array of {np.dtype(dtype)} {wanted}, got {got}")
+        raise DamageError(f"{name} must be an array of {np.dtype(dtype)} {wanted}, got {got}")
     return value
 
 
@@ -60,7 +66,7 @@ def check_like(value: Any, example: Any, what: str) -> None:
     >>> check_like({"step": 1}, {"step": 0, "first": []}, "state")
     Traceback (most recent call last):
         ...
-    ValueError: state has the entries 'step', expected 'step', 'first'
+    fastbp._states.DamageError: state has the entries 'step', expected 'step', 'first'
     """
     if isinstance(example, dict):
         entries(value, example, what)
@@ -68,13 +74,14 @@ def check_like(value: Any, example: Any, what: str) -> None:
             check_like(value[key], example[key], f"{what}[{key!r}]")
     elif isinstance(example, list | tuple):
         if not isinstance(value, list) or len(value) != len(example):
-            raise ValueError(f"{what} must be a list of {len(example)} entries, got {shown(value)}")
+            raise DamageError(f"{what} must be a list of {len(example)} entries, got {shown(value)}")
         for k, (a, b) in enumerate(zip(value, example, strict=True)):
             check_like(a, b, f"{what}[{k}]")
     elif isinstance(example, np.ndarray):
         if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (example.shape, example.dtype):
-            raise ValueError(f"{what} must be an array of {example.dtype} and the shape {example.shape}")
+            there = f"{value.dtype} and {value.shape}" if isinstance(value, np.ndarray) else shown(value)
+            raise DamageError(f"{what} must be an array of {example.dtype} and the shape {example.shape}, got {there}")
     elif isinstance(example, float) and type(value) in (int, float):
         pass  # JSON keeps 1.0, other tools may not
     elif type(value) is not type(example):
-        raise ValueError(f"{what} is {shown(value)}, expected something like {shown(example)}")
+        raise DamageError(f"{what} must be {KINDS.get(type(example), shown(example))}, got {shown(value)}")

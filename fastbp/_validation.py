@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,16 +23,27 @@ SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, o
 
 
 def shown(value: Any) -> str:
-    """``value`` as messages show it: not longer than a line, and whatever its ``repr`` does.
+    """``value`` as messages show it: in one line, a short one, and whatever its ``repr`` does.
 
     >>> shown(2.5), len(shown(10**400)), shown(10**5000)  # Python writes no integer of more than 4300 digits
     ('2.5', 83, '<int>')
+    >>> shown(np.eye(2))
+    'array([[1., 0.], [0., 1.]])'
     """
     try:
-        text = repr(value)
+        text = re.sub(r"\s*\n\s*", " ", repr(value))
     except Exception:
         return f"<{type(value).__name__}>"
     return text if len(text) <= 200 else f"{text[:80]}..."
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "row"), counted(0, "row"), counted(2, "row")
+    ('1 row', '0 rows', '2 rows')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def scalar(value: Any) -> Any:
@@ -133,7 +145,7 @@ def check_real(array: Array) -> None:
                 refused, what = True, f"{shown(value)} in {what}"
                 break
     if refused:
-        raise TypeError(f"it must hold real numbers, got {what}")
+        raise TypeError(f"it must hold real numbers, got {what}; encode the values as numbers")
 
 
 def on_device(value: Any) -> bool:
@@ -177,7 +189,9 @@ def real_array(value: Any, name: str, *, dtype: Any, **options: Any) -> Array:
         with np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
             array = check_array(array, dtype=dtype, order="C", input_name=name, **options)
     except OverflowError:
-        raise ValueError(f"{name} is not usable: it holds a number too large for {np.dtype(dtype)}") from None
+        raise ValueError(
+            f"{name} is not usable: it holds a number too large for {np.dtype(dtype)}; scale the values"
+        ) from None
     except TypeError as error:
         raise TypeError(f"{name} is not usable: {error}") from None
     except ValueError as error:
@@ -213,7 +227,7 @@ def matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None, devic
         return device_matrix(X, name, dtype=dtype, n_columns=n_columns)
     X = real_array(X, name, dtype=dtype, accept_sparse="csr")
     if n_columns is not None and X.shape[1] != n_columns:
-        raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {X.shape}")
+        raise ValueError(f"{name} must have {n_columns} columns, one for each feature, got an array of shape {X.shape}")
     return X
 
 
@@ -276,7 +290,7 @@ def soft_targets(y: Any, name: str, *, n_samples: int, n_outputs: int, blocks: t
     y = targets(y, name, n_samples=n_samples, n_outputs=n_outputs, dtype=dtype)
     if y.min() < 0:
         raise ValueError(
-            f"{name} must be at least 0 for soft targets, shares of each class, got values down to {y.min()}"
+            f"{name} must be at least 0 for soft targets, shares of each class, got values down to {y.min()!s}"
         )
     start = 0
     for k, size in enumerate(blocks or (n_outputs,)):
@@ -284,7 +298,10 @@ def soft_targets(y: Any, name: str, *, n_samples: int, n_outputs: int, blocks: t
         worst = int(np.abs(sums - 1).argmax())
         if abs(sums[worst] - 1) > SOFT_TARGETS_TOLERANCE:
             where = f"{name}[{worst}, {start}:{start + size}] (block {k})" if blocks else f"{name}[{worst}]"
-            raise ValueError(f"soft targets must sum to 1 over the classes, but {where} has the sum {sums[worst]:.6g}")
+            raise ValueError(
+                f"soft targets must sum to 1 over the classes, but {where} has the sum {sums[worst]:.6g}: divide each "
+                "row by its sum"
+            )
         start += size
     return y
 
@@ -298,7 +315,7 @@ def targets(y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any, un
             f"output, got {y.shape}"
         )
     if unit_interval and not (y.min() >= 0 and y.max() <= 1):
-        raise ValueError(f"{name} must lie between 0 and 1 for this loss, got values from {y.min()} to {y.max()}")
+        raise ValueError(f"{name} must lie between 0 and 1 for this loss, got values from {y.min()!s} to {y.max()!s}")
     return y.reshape(n_samples, n_outputs)
 
 
@@ -312,5 +329,7 @@ def sample_weights(weights: Any, name: str, *, n_samples: int, dtype: Any) -> Ar
             f"{name} must have the shape ({n_samples},), one weight for each row of X, got {weights.shape}"
         )
     if weights.min() < 0 or weights.sum(dtype=float) <= 0:
-        raise ValueError(f"{name} must be at least 0 and not all 0, got values from {weights.min()} to {weights.max()}")
+        raise ValueError(
+            f"{name} must be at least 0 and not all 0, got values from {weights.min()!s} to {weights.max()!s}"
+        )
     return weights

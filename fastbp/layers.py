@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from fastbp._arrays import limited
 from fastbp._validation import one_of, other_name, real_number, shown, whole_number
@@ -271,6 +271,10 @@ def as_layers(layers: Any, name: str) -> tuple[Layer, ...]:
     if not layers:
         raise ValueError(f"{name} must hold at least one layer, got none")
     for k, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{name}: number {k} must be a {known}, got {shown(layer)}")
+        if type(layer) not in get_args(Layer):
+            of_own = isinstance(layer, Layer)  # which neither a file nor a summary would know
+            raise TypeError(
+                f"{name}: number {k} must be a {known}{', and not of a subclass' * of_own}, got {shown(layer)}"
+                + ": write a function that returns such layers" * of_own
+            )
     return tuple(layers)

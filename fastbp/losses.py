@@ -245,7 +245,7 @@ class Loss:
         """Raise where there are numbers for other outputs than the network has."""
         if isinstance(self.level, tuple) and len(self.level) != n_outputs:
             raise ValueError(
-                f"level has {len(self.level)} levels, one an output: the last layer must have as many units, got "
+                f"level has {len(self.level)} levels, one for each output: the last layer must have as many units, got "
                 f"{n_outputs}"
             )
         weights = self.class_weight
@@ -253,13 +253,13 @@ class Loss:
             return
         if self.name == "softmax_cross_entropy" and len(weights) != n_outputs:
             raise ValueError(
-                f"class_weight has {len(weights)} weights, one a class: the last layer must have as many units, got "
-                f"{n_outputs}"
+                f"class_weight has {len(weights)} weights, one for each class: the last layer must have as many units, "
+                f"got {n_outputs}"
             )
         if isinstance(weights[0], tuple) and len(weights) != n_outputs:
             raise ValueError(
-                f"class_weight has {len(weights)} pairs, one an output: the last layer must have as many units, got "
-                f"{n_outputs}; one pair alone is for all of them"
+                f"class_weight has {len(weights)} pairs, one for each output: the last layer must have as many units, "
+                f"got {n_outputs}; one pair alone is for all of them"
             )
 
     def check_targets(self, y: Any, name: str, *, n_samples: int, n_outputs: int, dtype: Any) -> Array:

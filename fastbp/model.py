@@ -15,7 +15,7 @@ import numpy as np
 from fastbp._arrays import NUMBERS, limited, readable
 from fastbp._busy import SET_ELSEWHERE, refuse_elsewhere
 from fastbp._descriptions import load_model, save_model
-from fastbp._files import as_path
+from fastbp._files import ANOTHER, as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
 from fastbp._validation import Array, as_random_state, check_real, flag, matrix, one_of, real_dtype, shown, whole_number
@@ -88,7 +88,9 @@ class Sequential:
         model = cls.__new__(cls)
         model._describe(layers, n_features, dtype)
         if link != model.link and not (model.link == "identity" and link in LINKS.values()):
-            raise ValueError(f"link must be {model.link!r}, as the last layer's activation, got {shown(link)}")
+            raise ValueError(
+                f"link must be {model.link!r}, as the last layer's activation, got {shown(link)}. {ANOTHER}"
+            )
         model.link, model._trained = link, True
         return model
 
@@ -101,7 +103,9 @@ class Sequential:
         model._described, _ = network_of(model.layers, len(weights[0]), weights[0].dtype)
         shapes = [array.shape for array in weights]
         if shapes != model._described.shapes:  # kernels read as much as the layers say
-            raise ValueError(f"layers need weights of the shapes {model._described.shapes}, got {shapes}")
+            raise ValueError(
+                f"layers need weights of the shapes {model._described.shapes}, got {shapes}: give such, or fit anew"
+            )
         model.link = model._described.activations[-1] if link is None else link
         model._weights = [np.ascontiguousarray(array) for array in weights]
         return model

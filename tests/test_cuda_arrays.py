@@ -71,7 +71,7 @@ def test_device_arrays_are_trained_on_where_they_lie(gpu, of):
         (lambda: Foreign(X), TypeError, "X must be float32 on the device, where it is used as it is, got float64"),
         (lambda: Foreign(X32[0]), ValueError, r"X must be a matrix with at least one row and column, .* shape \(4,\)"),
         (lambda: cuda.to_device(np.zeros((0, 4), "f4")), ValueError, r"at least one row and column, got .* \(0, 4\)"),
-        (lambda: Foreign(X32[:, :3].copy()), ValueError, r"X must have 4 columns, one a feature, .* \(150, 3\)"),
+        (lambda: Foreign(X32[:, :3].copy()), ValueError, r"X must have 4 columns, one for each feature, .* \(150, 3\)"),
         (lambda: Foreign(np.asfortranarray(X32)), ValueError, r"X must be C-contiguous on the device, .* \(4, 600\)"),
         (Unwilling, ValueError, "X cannot be taken over from the device: it requires grad"),
     ],

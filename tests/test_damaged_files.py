@@ -291,17 +291,17 @@ def test_strange_values_anywhere_are_refused(checkpoint, folder, tmp_path):
 NUMBERS = [
     (lambda s: s["random_state"]["state"].update(pos=625), "pos=625, expected a whole number from 0 to 624"),
     (lambda s: s["random_state"]["state"].update(pos=-1), "pos=-1, expected"),
-    (lambda s: s["random_state"]["state"].update(pos=True), "expected something like"),
+    (lambda s: s["random_state"]["state"].update(pos=True), "must be a whole number, got True"),
     (lambda s: s["random_state"].update(has_gauss=2), "has_gauss=2, expected a whole number from 0 to 1"),
     (lambda s: s["random_state"].update(gauss={"$float": "nan"}), "gauss=nan, expected a finite number"),
     (lambda s: s.update(mask_seed=2**62), "mask_seed is 46.*, expected a whole number from 0 to"),
     (lambda s: s.update(epoch=2**63), "epoch is 92.*, expected a whole number from 0 to"),
-    (lambda s: s.update(epoch=4), "its 4 epochs of 6 steps are not those that its steps count"),
+    (lambda s: s.update(epoch=4), "its counts must be those of 4 epochs with n_steps=6, got"),
     (lambda s: s.update(epochs=2), "epochs is 2, and 3 of them were finished"),
     (lambda s: s.update(stopped=0), "stopped is 0, expected True or False"),
     (lambda s: s["rates"].update(rate=-0.1), "rate is -0.1, expected a finite number of at least 0"),
     (lambda s: s["rates"].update(rate={"$float": "inf"}), "rate is inf, expected a finite number of at least 0"),
-    (lambda s: s["rates"].update(step=19), "its 3 epochs of 6 steps are not those"),
+    (lambda s: s["rates"].update(step=19), "its counts must be those of 3 epochs with n_steps=6, got"),
     (lambda s: s["optimizer"].update(step=2**63), r"state\['step'\] is 92"),
     (lambda s: s["optimizer"].update(step=-1), r"state\['step'\] is -1"),
     (lambda s: s["callbacks"][0][2].update(best={"$float": "nan"}), "EarlyStopping: best is nan, expected a number"),
@@ -329,8 +329,8 @@ def test_numbers_out_of_their_range_are_named(change, message, checkpoint, train
 
 ARRAYS = [
     ("weights.variance1", lambda a: -a, "its variance1 must be at least 0, got -"),
-    ("weights.W1", lambda a: a * np.inf, "it has weights that are infinite or NaN"),
-    ("state.optimizer.first.0", lambda a: a * np.nan, r"state\['first'\] holds NaN"),
+    ("weights.W1", lambda a: a * np.inf, "its weights must be finite, got infinity or NaN: resume from an earlier"),
+    ("state.optimizer.first.0", lambda a: a * np.nan, r"state\['first'\] must hold numbers, got NaN"),
     ("state.optimizer.second.0", lambda a: a - 1, r"state\['second'\] must be at least 0, as all squares are"),
     ("state.optimizer.second.0", lambda a: a.astype(np.float32), r"must be an array of float64 and the shape \(5, 4\)"),
     ("state.random_state.state.key", lambda a: a[:-1], r"must be an array of uint32 and the shape \(624,\)"),
@@ -338,7 +338,7 @@ ARRAYS = [
     ("state.history.loss", lambda a: a[:2], r"history of loss must be an array of float64 of the shape \(3,\)"),
     ("state.history.loss", lambda a: a.astype(int), "history of loss must be an array of float64"),
     ("state.rows", lambda a: a.astype(float), "order of rows must be an array of int64"),
-    ("state.rows", lambda a: np.where(a == 0, 10**9, a), "its order of rows is none of 53 rows"),
+    ("state.rows", lambda a: np.where(a == 0, 10**9, a), "must hold each of 53 rows once: resume from another"),
     ("state.callbacks.0.2.best_weights.0", lambda a: a * np.nan, r"best_weights\[0\] \(W1\) must be finite"),
     ("state.callbacks.0.2.best_weights.5", lambda a: -a, r"best_weights\[5\] \(variance1\) must be at least 0"),
     ("state.callbacks.0.2.best_weights.0", lambda a: a.astype("f4"), r"best_weights\[0\] must be an array of float64"),
@@ -535,5 +535,5 @@ def test_states_that_no_file_can_hold_are_named_before_one_is_written():
     again = _files.decode(encoded, tensors)
     assert again["a"]["b"].tolist() == [0, 0] and again["a.b"].tolist() == [1, 1]
     assert all(name.encode() for name in tensors)
-    with pytest.raises(TypeError, match="and a file holds numbers"):
+    with pytest.raises(TypeError, match="expected numbers, strings, arrays, or lists and dicts"):
         _files.encode({"mine": np.longdouble(1)}, "state", {})

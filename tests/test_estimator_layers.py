@@ -315,7 +315,7 @@ def test_wrong_parameters_are_named(parameters, message):
 
 def test_wrong_rates_are_named():
     for dropout, error, message in (
-        ([0.1, 0.2], ValueError, "dropout has 2 rates, but there are 3 hidden layers: give one rate for all"),
+        ([0.1, 0.2], ValueError, "dropout has 2 rates for 3 hidden layers: give one rate for all"),
         ([0.1, 1.0, 0.2], ValueError, r"dropout\[1\] must be a number of at least 0 and below 1, got 1.0"),
         ([0.1, 0.2, "x"], TypeError, r"dropout\[2\] must be a number of at least 0 and below 1, got 'x'"),
     ):
@@ -361,7 +361,7 @@ def test_parameters_that_the_fitted_network_does_not_have(twins):
 
 def test_to_and_from_scikit_learn(twins):
     for parameters, what in (({"normalization": "layer"}, "normalization"), ({"residual": True}, "skip connections")):
-        with pytest.raises(ValueError, match=f"scikit-learn's networks have no place for {what}"):
+        with pytest.raises(ValueError, match=f"dense layers in a chain, with no place for {what}: fit without"):
             MLPClassifier(**parameters, **OPTIONS).fit(X, Y).to_sklearn()
     schedule = fastbp.schedules.Exponential(0.1, 0.9)
     for solver in ("sgd", "adam"):

@@ -116,7 +116,7 @@ def layer(header, **fields):
 CHANGES = [
     (
         lambda h, t: h.update(version=2),
-        r"has the version 2 of the format, this fastbp reads 1: a newer fastbp wrote it",
+        r"has the version 2 of the format, this fastbp reads 1: read it with the newer fastbp that wrote it",
     ),
     (lambda h, t: h.update(version="1"), "its description has no version"),
     (lambda h, t: h.update(kind="picture"), "holds 'picture', expected 'model' or 'checkpoint'"),
@@ -141,12 +141,12 @@ CHANGES = [
     (lambda h, t: h["model"].update(link=["softmax"]), "link must be 'identity'"),
     # sizes that no machine holds, or that the file does not have: seen before memory is asked for
     (lambda h, t: layer(h, units=10**12), "the machine has"),
-    (lambda h, t: layer(h, units=10**7), r"weights.W2 is of the shape \(7, 5\) .* but its layers need \(7, 10000000\)"),
-    (lambda h, t: t.pop("weights.b2"), "has not the array weights.b2"),
+    (lambda h, t: layer(h, units=10**7), r"weights.W2 has the shape \(7, 5\) .* but its layers need \(7, 10000000\)"),
+    (lambda h, t: t.pop("weights.b2"), "lacks the array weights.b2"),
     (lambda h, t: t.update(more=np.zeros(2)), "has, beyond what its layers need, the array more"),
     (
         lambda h, t: t.update({"weights.b2": np.zeros(4, np.float32)}),
-        r"weights.b2 is of the shape \(4,\) and dtype float32",
+        r"weights.b2 has the shape \(4,\) and the dtype float32",
     ),
     (lambda h, t: t.update({"weights.b2": np.zeros(5)}), r"dtype float64, but its layers need \(5,\) and float32"),
     (lambda h, t: t["weights.b2"].__setitem__(2, np.nan), r"weights\[3\] .* must be finite"),
@@ -212,15 +212,9 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_what_cannot_be_saved_is_refused_and_leaves_what_was_there(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Mine(fastbp.Dense):
-        pass
-
     path, model = tmp_path / "model.safetensors", a_model()
     model.save(path)
     before = path.read_bytes()
-    with pytest.raises(TypeError, match="a file holds layers of fastbp, not of a class of your own"):
-        a_model(layers=[Mine(3)]).save(path)
     zeros = lambda rng, fan_in, fan_out, activation: (np.zeros((fan_in, fan_out)), np.zeros(fan_out))  # noqa: E731
     with pytest.raises(TypeError, match=r"layers\[1\].layers\[0\].initializer is a function, .*, which no file holds"):
         a_model(layers=[fastbp.Dense(3), fastbp.Residual([fastbp.Dense(3, initializer=zeros)])]).save(path)
@@ -289,7 +283,7 @@ def test_values_of_a_state_come_back():
     assert again["nested"]["list"][1] == [1, 2.5] and again["nested"]["numpy"] == 0.5 and np.isnan(again["nan"])
     assert (again["big"], again["none"], again["flag"], again["inf"]) == (2**100, None, True, -float("inf"))
     assert again["empty"].shape == (0, 3) and again["key"].dtype == np.uint32 and again["scalar"].shape == ()
-    for value, message in (({1: 2}, "keys are not all strings"), (print, "a file holds numbers, strings"),
+    for value, message in (({1: 2}, "must have strings as keys"), (print, "expected numbers, strings"),
                            (np.array(["a"]), "is an array of <U1, which has no place")):  # fmt: skip
         with pytest.raises(TypeError, match=message):
             _files.encode(value, "state", {})

@@ -121,7 +121,7 @@ def test_the_levels_of_a_loss_go_with_the_fit():
     with pytest.raises(ValueError, match="y has 2 outputs, but the fitted network has 1"):  # not two targets
         model.set_params(loss="squared_error").fit(X, X[:, :2])
     model = MLPRegressor(warm_start=True, **OPTIONS).fit(X, X[:, :2])
-    with pytest.raises(ValueError, match="y has 1 outputs, but the fitted network has 2"):  # nor two levels
+    with pytest.raises(ValueError, match="y has 1 output, but the fitted network has 2"):  # nor two levels
         model.set_params(loss=two).fit(X, REAL)
 
 

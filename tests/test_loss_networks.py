@@ -328,16 +328,20 @@ def test_bad_fields_are_named(loss, error, message):
 @pytest.mark.parametrize(
     ("loss", "last", "message"),
     [
-        (Loss("quantile", level=(0.1, 0.9)), "identity", "level has 2 levels, one an output: the last layer .*, got 4"),
+        (
+            Loss("quantile", level=(0.1, 0.9)),
+            "identity",
+            "level has 2 levels, one for each output: .*, got 4",
+        ),
         (
             Loss("softmax_cross_entropy", class_weight=(1, 2)),
             "identity",
-            "class_weight has 2 weights, one a class: .* got 4",
+            "class_weight has 2 weights, one for each class: .* got 4",
         ),
         (
             Loss("sigmoid_cross_entropy", class_weight=((1, 2), (1, 2))),
             "identity",
-            "class_weight has 2 pairs, one an output: .* got 4; one pair alone is for all of them",
+            "class_weight has 2 pairs, one for each output: .* got 4; one pair alone is for all of them",
         ),
         (
             "poisson",

@@ -194,7 +194,7 @@ def test_wrong_layers_are_named(arguments, error, message):
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        (np.zeros((3, 5)), ValueError, r"X must have 4 columns, one a feature, got an array of shape \(3, 5\)"),
+        (np.zeros((3, 5)), ValueError, r"X must have 4 columns, one for each feature, got an array of shape \(3, 5\)"),
         (np.zeros(4), ValueError, "X is not usable: Expected 2D array, got 1D"),
         (np.zeros((0, 4)), ValueError, r"X is not usable: Found array with 0 sample"),
         (np.full((2, 4), np.nan), ValueError, "X is not usable: Input X contains NaN"),

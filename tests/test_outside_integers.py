@@ -38,7 +38,7 @@ def test_a_loss_that_is_set_later_is_checked():
         ):
             call()
     trainer.loss = Loss("quantile", level=(0.25, 0.5, 0.75))
-    with pytest.raises(ValueError, match="level has 3 levels, one an output: the last layer must have as many units"):
+    with pytest.raises(ValueError, match="level has 3 levels, one for each output: the last layer must have as many"):
         trainer.fit(X, X)
     trainer.loss = "mse"
     want = fastbp.Trainer(network(4, 4), loss="mse").loss_and_gradients(X, np.zeros((40, 4)))[0]

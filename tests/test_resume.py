@@ -413,7 +413,10 @@ DAMAGES = [
     (lambda s, t: s.update(rows=[1, 2]), "its order of rows must be an array of int64"),
     (lambda s, t: s.update(rates=3), "its position of the learning rate has the entries 3"),
     (lambda s, t: s["rates"].update(step=1.5), "step is 1.5, expected a whole number"),
-    (lambda s, t: s["rates"].update(rate=None), "its learning rate is of another kind"),
+    (
+        lambda s, t: s["rates"].update(rate=None),
+        "its learning rate must be of the kind of the optimizer's",
+    ),
     (
         lambda s, t: s["optimizer"].pop("step"),
         "the optimizer's state has the entries .*'first', 'second'.* expected .*'step'",
@@ -427,13 +430,19 @@ DAMAGES = [
     (lambda s, t: s["random_state"].pop("state"), "its random state has the entries"),
     (lambda s, t: s.update(callbacks=[3], callback_keys=[{}]), "its callback 0 is 3, expected a class"),
     (lambda s, t: t.pop("state.rows"), "the array 'state.rows' is missing"),
-    (lambda s, t: t.update({"state.rows": np.zeros(53, int)}), "its order of rows is none of 53 rows"),
+    (
+        lambda s, t: t.update({"state.rows": np.zeros(53, int)}),
+        "must hold each of 53 rows once: resume from another",
+    ),
     (
         lambda s, t: t.update({"state.optimizer.first.0": np.zeros(3)}),
         r"\['first'\]\[0\] must be an array of float64 and",
     ),
-    (lambda s, t: t.pop("weights.b1"), "has not the array weights.b1"),
-    (lambda s, t: t["weights.b1"].__setitem__(0, np.nan), "it has weights that are infinite or NaN"),
+    (lambda s, t: t.pop("weights.b1"), "lacks the array weights.b1"),
+    (
+        lambda s, t: t["weights.b1"].__setitem__(0, np.nan),
+        "its weights must be finite, got infinity or NaN: resume",
+    ),
 ]
 
 
@@ -477,7 +486,7 @@ def test_a_callback_whose_state_no_file_holds_is_named(tmp_path):
         def get_state(self):
             return {"made": object()}
 
-    with pytest.raises(TypeError, match=r"state\.callbacks\.0\.2\.made is <object .*>, and a file holds numbers"):
+    with pytest.raises(TypeError, match=r"state\.callbacks\.0\.2\.made is <object .*>, expected numbers, strings"):
         fit(new_trainer(), Mine(), fastbp.Checkpoint(tmp_path / "run.safetensors"))
 
 

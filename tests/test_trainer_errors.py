@@ -21,7 +21,7 @@ def with_value(array, value):
 
 
 BAD_FITS = [
-    (dict(X=X[:, :4]), ValueError, r"X must have 5 columns, one a feature, got an array of shape \(53, 4\)"),
+    (dict(X=X[:, :4]), ValueError, r"X must have 5 columns, one for each feature, got an array of shape \(53, 4\)"),
     (dict(X=X[0]), ValueError, "X is not usable: Expected 2D array, got 1D array"),
     (dict(X=X[:0], y=Y[:0]), ValueError, "X is not usable: Found array with 0 sample"),
     (dict(X=with_value(X, np.nan)), ValueError, "X is not usable: Input X contains NaN"),
@@ -218,7 +218,7 @@ def test_a_weight_that_is_no_number_is_noticed_without_a_loss():
     trainer = fastbp.Trainer(model, loss=loss, optimizer=fastbp.SGD(1e38))
     before = model.get_weights()
     model.link = "tanh"  # as an earlier training might have left it
-    with pytest.raises(FloatingPointError, match="a weight became infinite or NaN in steps 1 to 1"):
+    with pytest.raises(FloatingPointError, match="a weight became infinite or NaN in step 1 "):
         trainer.fit(inputs * 1e3, targets * 1e3, batch_size=53)
     assert_same(before, model.get_weights())
     assert model.link == "tanh"

@@ -28,12 +28,14 @@ def as_precision(value: Any, backend: str, dtype: Any) -> str:
     >>> as_precision("tf32", "cpu", "float32")
     Traceback (most recent call last):
         ...
-    ValueError: precision='tf32' is for backend 'cuda' and the dtype float32, got backend 'cpu' and float32
+    ValueError: precision='tf32' is for backend 'cuda' and the dtype float32, got backend 'cpu' and float32: leave \
+precision as it is, or choose both of these
     """
     precision = one_of(value, PRECISIONS, "precision")
     if precision == "tf32" and not (backend == "cuda" and dtype == np.float32):
         raise ValueError(
-            f"precision='tf32' is for backend 'cuda' and the dtype float32, got backend {backend!r} and {dtype}"
+            f"precision='tf32' is for backend 'cuda' and the dtype float32, got backend {backend!r} and {dtype}: leave "
+            "precision as it is, or choose both of these"
         )
     return precision
 

@@ -123,7 +123,10 @@ def _without_device() -> str | None:
     device = cuda.get_current_device()
     if device.compute_capability < OLDEST:
         has, needs = ".".join(map(str, device.compute_capability)), ".".join(map(str, OLDEST))
-        return f"the device is too old: {device.name} has the compute capability {has}, and {needs} is needed"
+        return (
+            f"the device is too old: {device.name} has the compute capability {has}, and {needs} is needed; train on "
+            "the CPU"
+        )
     return None
 
 
@@ -188,11 +191,11 @@ def _check_interface(interface: Mapping[str, Any]) -> None:
     """Raise a ValueError where what an array says of itself contradicts itself; whether it is true nobody can see."""
     shape, strides = tuple(interface["shape"]), interface.get("strides")
     if any(n < 0 for n in shape) or (strides is not None and len(strides) != len(shape)):
-        raise ValueError(f"its shape {shape} and its strides {strides} are none")
+        raise ValueError(f"its shape {shape} and its strides {strides} do not fit together")
     if interface.get("mask") is not None:
         raise ValueError("it has a mask: fill it up first")
     if interface["data"][0] <= 0 and 0 not in shape:
-        raise ValueError(f"its {math.prod(shape)} elements lie nowhere")
+        raise ValueError(f"its {math.prod(shape)} elements lie nowhere: its memory may have been freed")
 
 
 def as_device_array(X: Any, name: str = "X") -> Any:
@@ -209,7 +212,9 @@ def as_device_array(X: Any, name: str = "X") -> Any:
     try:
         place = X.__dlpack_device__() if hasattr(X, "__dlpack_device__") else None
         if place is not None and not simulated() and place[1] != cuda.get_current_device().id:
-            raise ValueError(f"it lies on device {place[1]}, and the current one is {cuda.get_current_device().id}")
+            raise ValueError(
+                f"it lies on device {place[1]}, and the current one is {cuda.get_current_device().id}: copy it there"
+            )
         given = X if hasattr(X, "__cuda_array_interface__") else _of_dlpack(X)
         _check_interface(given.__cuda_array_interface__)
         if not simulated():
@@ -217,7 +222,9 @@ def as_device_array(X: Any, name: str = "X") -> Any:
         view = np.asarray(_Interface(given.__cuda_array_interface__, X))
         return cuda.device_array(view.shape, view.dtype, buffer=view, strides=view.strides)
     except Exception as error:
-        raise ValueError(f"{name} cannot be taken over from the device: {error}") from None
+        raise ValueError(
+            f"{name} cannot be taken over from the device: {error}. Pass a copy that its own library makes"
+        ) from None
 
 
 def device_matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None) -> Any:
@@ -235,7 +242,7 @@ def device_matrix(X: Any, name: str, *, dtype: Any, n_columns: int | None = None
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{name} must be a matrix with at least one row and column, got an array of shape {shape}")
     if n_columns is not None and shape[1] != n_columns:
-        raise ValueError(f"{name} must have {n_columns} columns, one a feature, got an array of shape {shape}")
+        raise ValueError(f"{name} must have {n_columns} columns, one for each feature, got an array of shape {shape}")
     if array.dtype not in dtypes:
         raise TypeError(
             f"{name} must be {' or '.join(map(str, dtypes))} on the device, where it is used as it is, got "
@@ -265,4 +272,6 @@ def _copied(array: Any, name: str) -> Array:
     try:
         return np.asarray(array.copy_to_host())
     except Exception as error:
-        raise ValueError(f"{name} cannot be copied from the device: {error}") from None
+        raise ValueError(
+            f"{name} cannot be copied from the device: {error}. Copy it to the host first, or start the process anew"
+        ) from None

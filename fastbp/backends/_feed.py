@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp._validation import Array
+from fastbp._validation import Array, counted
 from fastbp.backends._device import as_device_array, is_on_device
 from fastbp.kernels.cuda import memory
 from fastbp.kernels.cuda._target import SIMULATED, cuda
@@ -73,8 +73,8 @@ class Feed:
             return
         if self._rows < unit:
             raise MemoryError(
-                f"a batch of {unit} rows of X takes {unit * self._row * self._host.itemsize / 1e6:.0f} MB, and there "
-                f"is room for {self._rows} rows on the card: use a smaller batch_size, or free memory of the card"
+                f"a batch of {unit} rows of X takes {unit * self._row * self._host.itemsize:,} bytes, and the card has "
+                f"room for {counted(self._rows, 'row')}: use a smaller batch_size, or free memory of the card"
             )
         rows_of_chunk = max(unit, min(self._rows, CHUNK_BYTES // (self._row * self._host.itemsize)))
         size = rows_of_chunk // unit * unit

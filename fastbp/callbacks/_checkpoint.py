@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastbp._files import TENSOR, as_path, check_target, damage_named, read
-from fastbp._states import entries, real
+from fastbp._states import DamageError, entries, real
 from fastbp._validation import flag, shown, whole_number
 from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
@@ -152,7 +152,7 @@ class Checkpoint(Callback):
         entries(state, ("best_value", "last_path"), what)
         real(state["best_value"], f"{what}: best_value", infinite=True)
         if not isinstance(state["last_path"], str | None):
-            raise ValueError(f"{what}: last_path is {shown(state['last_path'])}, expected a path or None")
+            raise DamageError(f"{what}: last_path is {shown(state['last_path'])}, expected a path or None")
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.best_value, self.last_path, self._resumed = float(state["best_value"]), state["last_path"], True

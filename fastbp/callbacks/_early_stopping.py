@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp._states import array_of, entries, real, whole
+from fastbp._states import DamageError, array_of, entries, real, whole
 from fastbp._validation import Array, flag, real_number, shown, whole_number
 from fastbp._warnings import users_level
 from fastbp.callbacks._base import Callback
@@ -144,20 +144,21 @@ class EarlyStopping(Callback):
         whole(state["waited"], f"{what}: waited")
         for name in ("best_epoch", "stopped_epoch"):
             if state[name] is not None and whole(state[name], f"{what}: {name}") >= epoch:
-                raise ValueError(f"{what}: {name} is {state[name]}, and only {epoch} epochs were finished")
+                raise DamageError(f"{what}: {name} is {state[name]}, and only {epoch} epochs were finished")
         weights = state["best_weights"]
         if weights is not None:
             if not isinstance(weights, list):
-                raise ValueError(f"{what}: best_weights is {shown(weights)}, expected a list of arrays")
+                raise DamageError(f"{what}: best_weights is {shown(weights)}, expected a list of arrays")
             for k, array in enumerate(weights):
                 array_of(array, f"{what}: best_weights[{k}]", dtype=trainer.model.dtype, shape=np.shape(array))
             try:
                 trainer.model._checked_weights(weights)
             except ValueError as error:
-                raise ValueError(f"{what}: best_{error}") from None
+                raise DamageError(f"{what}: best_{error}") from None
         elif self.restore_best and state["best_epoch"] is not None:
             raise ValueError(
-                f"{what} has no best weights, which restore_best=True needs: it was written with restore_best=False"
+                f"{what} has no best weights, which restore_best=True needs: it was written with restore_best=False; "
+                "give that here too"
             )
 
     def set_state(self, state: dict[str, Any]) -> None:

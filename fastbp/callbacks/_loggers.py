@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastbp._files import as_path, special
-from fastbp._states import array_of, entries, whole
+from fastbp._states import DamageError, array_of, entries, whole
 from fastbp._validation import flag, one_of, scalar, shown
 from fastbp._warnings import users_level
 from fastbp.callbacks import _table
@@ -77,7 +77,7 @@ class LearningRateLogger(Callback):
         what = "the state of LearningRateLogger"
         rates = array_of(entries(state, ("rates",), what)["rates"], f"{what}: rates", dtype=np.float64)
         if not (np.isfinite(rates) & (rates >= 0)).all():
-            raise ValueError(f"{what}: rates must be finite and at least 0")
+            raise DamageError(f"{what}: rates must be finite and at least 0")
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.rates = state["rates"].tolist()
@@ -172,7 +172,7 @@ class CSVLogger(Callback):
             columns, last = state["columns"], state["last"]
             for name, value in (("columns", columns), ("last", last if last is not None else [])):
                 if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                    raise ValueError(f"{what}: {name} is {shown(value)}, expected a list of strings")
+                    raise DamageError(f"{what}: {name} is {shown(value)}, expected a list of strings")
         if special(self.path) is None and os.path.exists(self.path):
             _table.check_header(self.path, self.separator, columns or None)
             _table.Table(self.path, self.separator)
@@ -186,7 +186,7 @@ class CSVLogger(Callback):
         if kept is None:
             warnings.warn(
                 f"{self.path} has no line of epoch {self._begun - 1} of the training that is resumed: its lines are "
-                "those of another one, and stay",
+                "those of another one, and stay. Give another path for a table of this training alone",
                 stacklevel=users_level(),
             )
         elif kept != table.lines:

@@ -71,7 +71,9 @@ def _records(path: str, file: io.TextIOBase, separator: str) -> Iterator[tuple[s
             yield "".join(text), record
             text.clear()
     except csv.Error as error:
-        raise ValueError(f"{path} is no table with the separator {separator!r}: {error}") from None
+        raise ValueError(
+            f"{path} is no table with the separator {separator!r} ({error}): give another path or separator"
+        ) from None
 
 
 class Table:

@@ -184,7 +184,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                 raise ValueError("y_val and sample_weight_val go with X_val, which is None: give all of them, or none")
             return None, None
         if y is None:
-            raise ValueError("X_val needs its targets: y_val is None")
+            raise ValueError("y_val must have a target for each row of X_val, got None: pass y_val beside X_val")
         y, sample_weight = on_the_host(self, y_val=y, sample_weight_val=sample_weight)
         checked = checked_rows(self, X, "X_val", dtype=dtype)
         encoded = self._encode(y, "y_val", state, dtype)
@@ -271,7 +271,8 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
                     )
                 # multilabel and multioutput targets are not stratified
                 stratify = is_classifier(self) and rows.y.shape[1] == 1
-                rows, held_out = split(rows, float(self.validation_fraction), trainer._rng, stratify)
+                names = state["classes_"] if stratify else None
+                rows, held_out = split(rows, float(self.validation_fraction), trainer._rng, names)
                 for part, which in ((rows, "trained on"), (held_out, "held out by early_stopping=True")):
                     if part.weights is not None:
                         usable_weights(part.weights, f"{self._weights_name('sample_weight', True)} of the rows {which}")
@@ -337,7 +338,7 @@ class BaseMLP(Interchange, CallbackSupportMixin, BaseEstimator, ABC):
         if [array.shape for array in parameters] != network.shapes or X.shape[1] != network.widths[0]:
             raise ValueError(
                 f"coefs_ and intercepts_ do not fit together or X, which has {X.shape[1]} features: coefs_ have the "
-                f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}"
+                f"shapes {[W.shape for W in self.coefs_]}, intercepts_ {[b.shape for b in self.intercepts_]}; fit anew"
             )
         backend, precision = prediction_backend(self, network, X)
         n_threads = threads_of(self.n_jobs, backend)

@@ -30,7 +30,7 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except OverflowError:
-        raise ValueError(f"{name} is not usable: it holds a number too large for float64") from None
+        raise ValueError(f"{name} is not usable: it holds a number too large for float64; scale the values") from None
     except (TypeError, ValueError) as error:
         if not str(error).startswith(NO_ARRAY):
             raise

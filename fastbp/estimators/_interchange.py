@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp._validation import Array
+from fastbp._validation import Array, shown
 from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._layers import check_goes_on, description, fitted
 from fastbp.estimators._parameters import THEIR_ACTIVATIONS, layer_sizes
@@ -23,6 +23,7 @@ STATE = (
 )  # fmt: skip
 THEIR_LOSSES = ("squared_error", "poisson")
 
+KEEP = "or keep this estimator by pickle or joblib"
 SOLVERS = ("lbfgs", "sgd", "adam")  # those that scikit-learn has
 
 
@@ -50,7 +51,10 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     """
     check_is_fitted(estimator, "coefs_")
     if isinstance(getattr(estimator, "_label_binarizer", None), ClassCodes):
-        raise ValueError("scikit-learn's MLPClassifier has no place for several targets of several classes")
+        raise ValueError(
+            "scikit-learn's MLPClassifier has no place for several targets of several classes: fit one for each, "
+            f"{KEEP}"
+        )
     parameters = {name: getattr(estimator, name) for name in kind._get_param_names()}
     there, sizes = fitted(estimator), [len(b) for b in estimator.intercepts_[:-1]]
     parameters["activation"] = there.activation
@@ -61,17 +65,24 @@ def _to_sklearn(estimator: Any, kind: type[Any]) -> Any:
     names = {parameters["activation"]} if isinstance(parameters["activation"], str) else set(parameters["activation"])
     if len(names) > 1:
         raise ValueError(
-            f"scikit-learn has one activation for all hidden layers, but this network has {there.activation}"
+            f"scikit-learn has one activation for all hidden layers, but this network has "
+            f"{there.activation}: fit with one, {KEEP}"
         )
     if "loss" in parameters and parameters["loss"] not in THEIR_LOSSES:
-        raise ValueError(f"scikit-learn's MLPRegressor has no place for the loss {there.loss!r}")
+        raise ValueError(
+            f"scikit-learn's MLPRegressor has no place for the loss {shown(there.loss)}: fit with one of "
+            f"{', '.join(map(repr, THEIR_LOSSES))}, {KEEP}"
+        )
     for name, attribute in (("normalization", "normalization_"), ("skip connections", "projections_")):
         if getattr(estimator, attribute, ()):
-            raise ValueError(f"scikit-learn's networks have no place for {name}: they are dense layers in a chain")
+            raise ValueError(
+                f"scikit-learn's networks are dense layers in a chain, with no place for {name}: fit without, {KEEP}"
+            )
     parameters["activation"] = next(iter(names), "relu")
     if parameters["activation"] not in THEIR_ACTIVATIONS:
         raise ValueError(
-            f"scikit-learn has no activation {parameters['activation']!r}, only {', '.join(sorted(THEIR_ACTIVATIONS))}"
+            f"scikit-learn has no activation {parameters['activation']!r}, only "
+            f"{', '.join(sorted(THEIR_ACTIVATIONS))}: fit with one of them, {KEEP}"
         )
     parameters["verbose"] = bool(parameters["verbose"])
     if is_scheduled(parameters["learning_rate"]):
@@ -116,7 +127,10 @@ def _from_sklearn(kind: type[Any], expected: type[Any], theirs: Any, parameters:
     NotFittedError
     """
     if not isinstance(theirs, expected):
-        raise TypeError(f"from_sklearn takes a fitted sklearn.neural_network.{expected.__name__}, got {theirs!r}")
+        raise TypeError(
+            f"from_sklearn takes a fitted sklearn.neural_network.{expected.__name__}, got {shown(theirs)}: pass one, "
+            "or call from_sklearn of the class of the same kind"
+        )
     check_is_fitted(theirs, "coefs_")
     ours = kind(**{name: getattr(theirs, name) for name in expected._get_param_names()})
     _transfer(theirs, ours)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastbp._arrays import limited
 from fastbp._network import network_of
-from fastbp._validation import Array, real_number, scalar, shown
+from fastbp._validation import Array, counted, real_number, scalar, shown
 from fastbp.backends import Network
 from fastbp.backends._targets import too_few_rows
 from fastbp.estimators._parameters import layer_activations
@@ -70,8 +70,8 @@ def dropout_rates(dropout: Any, n_layers: int) -> list[float]:
     dropout = limited(dropout, "dropout must be a rate, or one for each hidden layer")
     if len(dropout) != n_layers:
         raise ValueError(
-            f"dropout has {len(dropout)} rates, but there are {n_layers} hidden layers: give one rate for all, or one "
-            "for each"
+            f"dropout has {counted(len(dropout), 'rate')} for {counted(n_layers, 'hidden layer')}: give one rate for "
+            "all, or one for each"
         )
     return [real_number(rate, f"dropout[{k}]", below=1) for k, rate in enumerate(dropout)]
 
@@ -200,12 +200,12 @@ def check_goes_on(estimator: Any, widths: Sequence[int], out_activation: str, n_
     fitted_targets = getattr(estimator, "_n_targets", n_outputs)
     if n_targets is not None and n_targets == fitted_targets and n_outputs != widths[-1]:
         raise ValueError(
-            f"loss is {shown(estimator.loss)}, which needs {widths[-1]} outputs for this y, but the fitted network has "
-            f"{n_outputs}: set loss back, or fit anew with warm_start=False"
+            f"loss is {shown(estimator.loss)}, which needs {counted(widths[-1], 'output')} for this y, but the fitted "
+            f"network has {n_outputs}: set loss back, or fit anew with warm_start=False"
         )
     if n_outputs != widths[-1] or n_targets not in (None, fitted_targets):
         raise ValueError(
-            f"y has {widths[-1] if n_targets is None else n_targets} outputs, but the fitted network has "
+            f"y has {counted(widths[-1] if n_targets is None else n_targets, 'output')}, but the fitted network has "
             f"{n_outputs if n_targets is None else fitted_targets}: fit without warm_start, or give targets of the "
             "same kind as before"
         )

@@ -12,7 +12,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastbp._arrays import limited
-from fastbp._validation import scalar, shown
+from fastbp._validation import counted, scalar, shown
 from fastbp.kernels.layout import RECTIFIERS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
 from fastbp.schedules import ReduceOnPlateau, is_scheduled
@@ -80,8 +80,8 @@ def layer_activations(activation: str | Sequence[str], n_layers: int) -> list[st
             raise ValueError(f"activation must hold names among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}")
     if len(activation) != n_layers:
         raise ValueError(
-            f"activation has {len(activation)} names, but there are {n_layers} hidden layers: give one name for all, "
-            "or one for each"
+            f"activation has {counted(len(activation), 'name')} for {counted(n_layers, 'hidden layer')}: give one name "
+            "for all, or one for each"
         )
     return list(activation)
 

@@ -32,8 +32,8 @@ def check_schedule(trainer: Trainer, validated: bool, incremental: bool) -> None
         )
     if incremental and trainer._rates.spans_fit:
         raise ValueError(
-            f"{shown(schedule)} goes from the begin of a training to its end, which partial_fit does not know: give "
-            "the schedule the number of all steps as its total"
+            f"{shown(schedule)} goes from the beginning of a training to its end, which partial_fit does not know: "
+            "give the schedule the number of all steps as its total"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight
 
-from fastbp._validation import Array, real_number, shown
+from fastbp._validation import Array, counted, real_number, shown
 from fastbp.estimators._inputs import named
 from fastbp.estimators._targets import listed
 
@@ -47,7 +47,7 @@ def checked_weights(given: Any, name: str, y: Array, dtype: Any) -> Array | None
             if not np.isfinite(weights).all():  # one number for all rows is not looked at
                 assert_all_finite(weights, input_name="sample_weight")
     except (TypeError, ValueError) as error:
-        if name in str(error):
+        if name == "sample_weight" or str(error).startswith(f"{name} "):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} is not usable: {str(error).replace('sample_weight', name)}") from None
@@ -79,8 +79,8 @@ def class_weights(
     given = class_weight if isinstance(class_weight, list) else [class_weight] * len(classes)
     if len(given) != len(classes):
         raise ValueError(
-            f"class_weight has {len(given)} entries, but y has {len(classes)} targets: give one dict {{class: weight}} "
-            "for each, or one for all"
+            f"class_weight has {counted(len(given), 'weight')}, but y has {counted(len(classes), 'target')}: give one "
+            "dict {class: weight} for each, or one for all"
         )
     weights = []
     for k, (one, names) in enumerate(zip(given, classes, strict=True)):

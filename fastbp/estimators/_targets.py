@@ -75,11 +75,8 @@ def real_targets(y: Any, name: str, dtype: Any) -> Array:
     """
     y = one_column(y.toarray() if sparse.issparse(y) else y, name)
     if y.dtype.kind == "O":
-        try:
-            with named(name):
-                y = y.astype(np.float64)
-        except TypeError as error:
-            raise ValueError(f"{name} must hold numbers: {error}") from None
+        with named(name):
+            y = y.astype(np.float64)
     if y.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold numbers, got an array of {y.dtype}")
     if y.dtype.kind == "f" and not np.isfinite(y).all():  # None among objects is NaN now

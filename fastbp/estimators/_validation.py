@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from fastbp._overflow import finite
-from fastbp._validation import Array
+from fastbp._validation import Array, shown
 from fastbp._warnings import users_level
 from fastbp.backends import get_backend
 from fastbp.backends._device import is_on_device
@@ -27,13 +27,16 @@ from fastbp.model import Sequential
 Score = Callable[[Sequential, dict[str, Any], float], float]  # of a model, fitted attributes, and the rows' loss
 
 
-def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, Rows]:
+def split(rows: Rows, fraction: float, rng: Any, names: Any) -> tuple[Rows, Rows]:
     """Training and validation rows, drawn as scikit-learn draws them.
+
+    ``names`` are the two classes that ``y`` of one column tells apart, whose shares are to be the same in both parts;
+    or None.
 
     Raises
     ------
     ValueError
-        For fewer than two validation rows, or an X on the device, whose rows are not taken apart.
+        For fewer than two validation rows, a class of one row, or an X on the device, whose rows are not taken apart.
     """
     if is_on_device(rows.X):
         raise ValueError(
@@ -42,7 +45,15 @@ def split(rows: Rows, fraction: float, rng: Any, stratify: bool) -> tuple[Rows, 
         )
     arrays = [part for part in rows if part is not None]
     # Of a matrix train_test_split makes strings too, but row by row: a tenth of a short fit
-    classes = rows.y[:, 0].astype(str) if stratify else None
+    classes = None if names is None else rows.y[:, 0].astype(str)
+    if names is not None:
+        of_second = int(np.count_nonzero(rows.y))
+        for name, count in zip(names.tolist(), (len(rows.y) - of_second, of_second), strict=False):
+            if count == 1:
+                raise ValueError(
+                    f"early_stopping=True holds out rows of each class, but y has 1 row of the class {shown(name)}: "
+                    "give X_val and y_val, add rows of that class, or leave the row out"
+                )
     parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=classes)
     if parts[1].shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp._arrays import NUMBERS, limited, readable
-from fastbp._validation import Array, whole_number
+from fastbp._validation import Array, counted, whole_number
 from fastbp.plotting._common import DIVERGING, model_of, new_axes
 
 
@@ -71,13 +71,14 @@ class WeightsDisplay:
         self.snapshots = arrays
         self.epochs = list(range(len(arrays))) if epochs is None else limited(epochs, "epochs must be numbers")
         if len(self.epochs) != len(arrays):
-            raise ValueError(f"epochs must be {len(arrays)} numbers, one a snapshot, got {len(self.epochs)}")
+            wanted = counted(len(arrays), "number")
+            raise ValueError(f"epochs must be {wanted}, one for each snapshot, got {len(self.epochs)}")
         n_features = arrays[0].shape[0]
         side = math.isqrt(n_features)
         self.image_shape = image_shape or ((side, side) if side * side == n_features else (n_features, 1))
         if math.prod(self.image_shape) != n_features or len(self.image_shape) != 2:
             raise ValueError(
-                f"image_shape must be (height, width) of {n_features} cells, one a feature, got {image_shape}"
+                f"image_shape must be (height, width) of {n_features} cells, one for each feature, got {image_shape}"
             )
         strength = np.linalg.norm(arrays[-1], axis=0)
         few = min(whole_number(units, "units"), arrays[0].shape[1])

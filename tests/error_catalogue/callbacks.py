@@ -132,7 +132,7 @@ SECTION = Section(
             TypeError,
             "state_key tells the callbacks of a class apart in a file: by names with numbers, strings or lists.",
             "Return a dict of the arguments that the callback was made with.",
-            hide=(r"(?<=hold: ).*",),
+            hide=(r"(?<=hold \().*(?=\): num)",),
             also=(
                 Also(
                     "class Best(fastbp.Callback):\n"

@@ -67,6 +67,16 @@ def _plateau(stage):
     checkpoint(code.format("before"), lambda header, tensors: header["state"]["rates"].update(plateau=[1]))(stage)
 
 
+def _other_length(stage):
+    code = (
+        "{} = fastbp.Trainer(trainer.model, loss='softmax_cross_entropy', random_state=0, "
+        "optimizer=fastbp.SGD(fastbp.schedules.Cosine(0.1)))\n"
+    )
+    stage.run(code.format("trainer"))
+    fit = code.format("before") + "before.fit(X, labels, epochs=4)"
+    checkpoint(fit, lambda header, tensors: header["state"]["rates"].update(n_epochs=7))(stage)
+
+
 def _mine(stage):
     stage.run(
         "class Mine(fastbp.Callback):\n    def get_state(self):\n        return {'best': 0.5}\n"
@@ -85,6 +95,14 @@ SECTION = Section(
     "its model and its callbacks are as before. Other programs change files, and so do mistakes of a disk in a file of "
     "an earlier fastbp, which has no digest.",
     (
+        Entry(
+            "A schedule of another length than its training",
+            RESUME,
+            ValueError,
+            CHANGED,
+            "Resume from another checkpoint of that training.",
+            given=_other_length,
+        ),
         Entry(
             "Numbers that no training has",
             RESUME,

@@ -134,7 +134,7 @@ SECTION = Section(
             "shape that no array has.",
             "Convert the arrays there to float32 or float64, or load them by `safetensors.numpy.load_file`.",
             given=_raw([0], "F16"),
-            also=(Also(given=_raw([0, 2**62, 2**62], "F32"), hide=(r"(?<= \().*(?=\)$)",)),),
+            also=(Also(given=_raw([0, 2**62, 2**62], "F32"), hide=(r"(?<=\) \().*(?=\)\. )",)),),
         ),
         Entry(
             "A description with numbers that JSON does not have",
@@ -202,13 +202,16 @@ SECTION = Section(
         ),
     ),
     (
-        Exempt("fastbp/_files.py", "damage_named", "is damaged: {error}", "for names of arrays that UTF-8 cannot hold"),
+        Exempt(
+            "fastbp/_files.py", "damage_named", "damaged(path, error)", "for names of arrays that UTF-8 cannot hold"
+        ),
+        Exempt("fastbp/_checkpoint.py", "Saved._named", "raise", "passes on what names the file"),
+        Exempt("fastbp/_descriptions.py", "load_model", "raise", "passes on what names the file"),
         Exempt(
             "fastbp/_files.py",
             "damage_named",
             "type(error).__name__",
             "for what no check of a part has foreseen: none is known that leads there",
         ),
-        Exempt("fastbp/_checkpoint.py", "Saved._named", "raise", "passes on what has failed within"),
     ),
 )

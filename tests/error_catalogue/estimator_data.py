@@ -83,7 +83,6 @@ SECTION = Section(
             ValueError,
             "X has strings that are no numbers.",
             "Encode categories by `OneHotEncoder` in a pipeline.",
-            foreign=True,
         ),
         Entry(
             "Complex numbers",
@@ -158,12 +157,11 @@ SECTION = Section(
         ),
         Entry(
             "A class of one sample, with early stopping",
-            "fastbp.MLPClassifier(early_stopping=True).fit(X, [0] * 11 + [1])",
+            'fastbp.MLPClassifier(early_stopping=True).fit(X, ["ham"] * 11 + ["spam"])',
             ValueError,
             "The rows that are held out are to have the classes in the same shares, and one sample cannot be in both "
             "parts.",
-            "Pass X_val and y_val, or leave out classes of one sample.",
-            foreign=True,
+            "Pass X_val and y_val, or collect more samples of the class.",
         ),
         Entry(
             "partial_fit without classes",

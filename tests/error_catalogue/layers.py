@@ -1,6 +1,6 @@
 """Errors of layers: what a network is built of."""
 
-from ._entry import Entry, Section
+from ._entry import Entry, Exempt, Section
 
 SECTION = Section(
     "Layers",
@@ -87,12 +87,20 @@ SECTION = Section(
             'Give the hidden layer another activation, such as "relu".',
         ),
         Entry(
-            "A subclass of a layer in a summary",
-            "class Wide(fastbp.Dense):\n    pass\nfastbp.Sequential([Wide(3)], n_features=3).summary()",
+            "A subclass of a layer",
+            "class Wide(fastbp.Dense):\n    pass\nfastbp.Sequential([Wide(3)], n_features=3)",
             TypeError,
-            "A summary, a gradient flow and a picture know the layers of fastbp by their classes, and a subclass is "
-            "another class.",
-            "Write a function that returns a layer of fastbp in place of a subclass.",
+            "Files, summaries and pictures know the layers of fastbp by their classes, and would lose what a subclass "
+            "adds.",
+            'Write a function in place of a subclass: `def wide(units): return fastbp.Dense(units, "relu")`.',
+        ),
+    ),
+    (
+        Exempt(
+            "fastbp/_describe.py",
+            "_Walk.layer",
+            "must be one of",
+            "for a new class of layers: Sequential and Residual take none that is not known",
         ),
     ),
 )

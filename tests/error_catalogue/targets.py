@@ -71,7 +71,7 @@ SECTION = Section(
             ValueError,
             "y_val holds words or other objects.",
             "Convert it, `y_val.astype(float)`: the error of that call shows the place.",
-            hide=(r"(?<=numbers: ).*",),
+            hide=(r"(?<=usable: ).*(?=; pass)",),
         ),
         Entry(
             "Targets too large for float32",
@@ -159,6 +159,7 @@ SECTION = Section(
             ValueError,
             "X, y or weights have an integer of Python beyond the largest float.",
             "Take the logarithm of the column, or scale it in Python's own integers.",
+            also=(Also("fastbp.MLPRegressor().fit(X, values, X_val=X, y_val=[10**400] * 12)"),),
         ),
         Entry(
             "An object in the place of a number",
