@@ -174,7 +174,7 @@ def gradient_check(
     activation; a matrix where its transpose is meant. An array is said to have a cause if mending that would make the
     array agree.
 
-    The noise is that of J. J. Moré, S. M. Wild, "Estimating computational noise", 2011, from differences of third to
+    The noise is that of J. J. Moré, S. M. Wild, "Estimating computational noise", 2011, from differences of fourth to
     sixth order of 9 values of the loss; 12 of its standard deviations, and the spread of L. F. Richardson's
     extrapolation (1911), bound the error of a difference.
 

@@ -116,6 +116,21 @@ def test_factors_have_the_same_bits_for_any_tiles_and_threads(dtype, power):
 
 
 @each_dtype
+def test_scaled_squares_are_those_of_their_twin(dtype):
+    power = 90 if dtype == np.float32 else 600
+    flat = np.ldexp(gradient_of(clipping_net(dtype))[1], power)
+    for start, n in ((0, 0), (3, 1), (16, 100)):
+        pair = [module.with_scaled_squares(2.5, flat, 2.0**-power, start, n) for module in (clipping, clipping_twins)]
+        np.testing.assert_allclose(*pair, rtol=1e-14)
+        assert (pair[0] == 2.5) == (n == 0)
+    net = clipping_net(dtype)
+    pair = [module.all_scaled_squares(flat, 2.0**-power, net.plan) for module in (clipping, clipping_twins)]
+    np.testing.assert_allclose(pair, norm_in([flat], power) ** 2, rtol=1e-13)
+    flat[5] = np.nan
+    assert np.isnan(clipping.all_scaled_squares(flat, 2.0**-power, net.plan))
+
+
+@each_dtype
 def test_ordinary_squares_have_the_bits_of_the_plain_formula(dtype):
     for clip_norm in (1e-3, 0.05, 1.0, 1e6):
         net = clipping_net(dtype, clip_norm)

@@ -46,10 +46,18 @@ def item_squares(item, G, plan, buffers):
     add_squares(buffers.work[start:], G, width, n_rows)
 
 
+@np.errstate(all="ignore")
+def with_scaled_squares(total, gradients, scale, start, n):
+    """total + (scale g)^2, in float64, for n elements from ``start`` on."""
+    return total + float(((scale * gradients[start : start + n].astype(float)) ** 2).sum())
+
+
 def all_scaled_squares(gradients, scale, plan):
     """Sum of (scale g)^2 over all parameters, in float64."""
-    places = [tile_place(item, plan) for item in plan.items]
-    return sum(float(((scale * gradients[start : start + size].astype(float)) ** 2).sum()) for start, size in places)
+    total = 0.0
+    for item in plan.items:
+        total = with_scaled_squares(total, gradients, scale, *tile_place(item, plan))
+    return total
 
 
 @np.errstate(all="ignore")
