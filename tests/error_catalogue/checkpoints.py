@@ -188,8 +188,8 @@ SECTION = Section(
             "A learning rate of another kind",
             RESUME,
             ValueError,
-            "The file has the position in a schedule where the optimizer has a number, or the other way round, though it "
-            "describes the same optimizer: its state was changed.",
+            "The file has the position in a schedule where the optimizer has a number, or the other way round, though "
+            "it describes the same optimizer: its state was changed.",
             "Put the entry `rates` back, or go on from another checkpoint.",
             given=checkpoint(change=_rates(rate=None)),
         ),
@@ -197,7 +197,7 @@ SECTION = Section(
             "A history of other values",
             RESUME,
             ValueError,
-            "The curves in the file have other names, or another length, than a training with the same settings has.",
+            "The curves in the file have other names, or another length, than a training of the same settings.",
             "Go on from another checkpoint, or load the model by `fastbp.load` and begin a new training.",
             given=checkpoint(change=lambda header, tensors: header["state"]["history"].pop("epoch_seconds")),
         ),
