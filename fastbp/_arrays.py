@@ -100,7 +100,7 @@ def _plain(value: np.ndarray[Any, Any], name: str, alone: bool) -> np.ndarray[An
     """An array of a class of its own, without what NumPy would pass over in silence."""
     if isinstance(value, np.matrix) and alone:
         raise TypeError(
-            f"{name} is not usable: np.matrix is not supported, which has two dimensions always; pass "
+            f"{name} is not usable: np.matrix is not supported, since it always has two dimensions; pass "
             f"np.asarray({name.split()[-1]})"
         )
     if isinstance(value, np.ma.MaskedArray):

@@ -194,7 +194,7 @@ def read(path: Path, *kinds: str) -> tuple[dict[str, Any], Tensors]:
     if not path.exists() or path.is_dir():
         raise FileNotFoundError(f"there is no file {path}: give the path of one that fastbp has written")
     if special(path) is not None:  # to open a pipe waits for whoever writes to it
-        raise OSError(f"{path} is {special(path)}: models and checkpoints are read from regular files; copy it")
+        raise OSError(f"{path} is {special(path)}: models and checkpoints are read from regular files; copy it to one")
     with damage_named(path):
         text, tensors = _open(path)
     strict = tensors.digest is not None  # earlier files have the names that Python writes for infinity and NaN

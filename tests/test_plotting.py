@@ -255,7 +255,7 @@ def test_weights_of_features_that_are_no_image():
         WeightsDisplay([W], image_shape=(3, 4))
     with pytest.raises(ValueError, match="snapshots must be matrices of one shape"):
         WeightsDisplay([W, W.T])
-    with pytest.raises(ValueError, match="epochs must be 1 numbers"):
+    with pytest.raises(ValueError, match="epochs must be 1 number, one for each snapshot"):
         WeightsDisplay([W], epochs=[1, 2])
 
 

@@ -5,7 +5,7 @@ from ._entry import Also, Entry, Section
 SECTION = Section(
     "Data of a trainer or a model",
     "The data of `Trainer.fit`, `Trainer.loss_and_gradients`, `Sequential.predict`, `gradient_check` and "
-    "`gradient_flow`. The name at the begin of a message is that of the argument: `X`, `y`, `sample_weight`, or "
+    "`gradient_flow`. The name at the beginning of a message is that of the argument: `X`, `y`, `sample_weight`, or "
     "`validation_data: X`. Estimators have sections of their own.",
     (
         Entry(

@@ -148,7 +148,7 @@ SECTION = Section(
             LOAD,
             ValueError,
             "The format of files has changed since the version that is installed here.",
-            "Upgrade: `pip install --upgrade fastbp`.",
+            "Upgrade the clone that fastbp was installed from: `git pull`, and then `pip install .` in it.",
             given=model_with(lambda header, tensors: header.update(version=99)),
         ),
         Entry(
