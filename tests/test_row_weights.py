@@ -107,7 +107,11 @@ def statistics_of(module, X, weights, running=None, index=None, momentum=MOMENTU
     parts, sizes = blocks_of(module, X, weights, np.arange(m) if index is None else index)
     found = np.zeros((4, ld), dtype)
     found[2:, :n] = [[0.5], [2.0]] if running is None else running
-    module.batch_statistics(*found, *parts, ld, sizes, m, n, EPSILON, momentum)
+    if weights.size:
+        given = sizes, block_count(m), n, EPSILON, momentum
+        MODULES[module].weighted_batch_statistics(*found, *parts, ld, *given)
+    else:
+        module.batch_statistics(*found, *parts, ld, m, n, EPSILON, momentum)
     return found[:, :n]
 
 
@@ -123,7 +127,8 @@ def test_batch_statistics_agree_with_their_twin(dtype, m, n, kind, seed):
     )
     parts, sizes = blocks_of(twins, X, weights, index)
     vectors = [vector(rng, dtype, n) for _ in range(4)]
-    check("batch_statistics", [*vectors, *parts, padded(n), sizes, m, n, EPSILON, MOMENTUM], dtype)
+    given = sizes, block_count(m), n, EPSILON, MOMENTUM
+    check("weighted_batch_statistics", [*vectors, *parts, padded(n), *given], dtype)
 
 
 @each_module
