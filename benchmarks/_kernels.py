@@ -263,7 +263,7 @@ def rectifier(n_times, what, out, S, Z, A, code):
 
 
 @repeated
-def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weights, index, floor, m, n):
+def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, sizes, weights, index, floor, m, n):
     """A part of a normalisation, a dropout or a skip connection, by its place in ``_layer_cases.NAMES``."""
     a, b, c = window(vectors, 0, ldv), window(vectors, ldv, ldv), window(vectors, 2 * ldv, ldv)
     d, e, part = window(vectors, 3 * ldv, ldv), window(vectors, 4 * ldv, ldv), n_blocks * ldv
@@ -272,8 +272,7 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weigh
             normalization.block_statistics(a, b, c, A, ld, m, n)
         elif what == 1:
             offsets, squares = window(stats, part, part), window(stats, 2 * part, part)
-            none = window(stats, 0, 0)
-            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, none, m, n, 1e-5, 0.1)
+            normalization.batch_statistics(a, b, c, d, stats, offsets, squares, ldv, m, n, 1e-5, 0.1)
         elif what == 2:
             normalization.batch_norm_forward(Y, ld, A, ld, a, b, c, d, floor, m, n)
         elif what == 3:
@@ -293,8 +292,13 @@ def layer_parts(n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weigh
         elif what == 10:
             row_weights.weighted_block_statistics(a, b, c, A, ld, weights, index, m, n)
         elif what == 11:
-            row_weights.weighted_batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, weights, index, m, n, False)
+            offsets, squares = window(stats, part, part), window(stats, 2 * part, part)
+            row_weights.weighted_batch_statistics(
+                a, b, c, d, stats, offsets, squares, ldv, sizes, n_blocks, n, 1e-5, 0.1
+            )
         elif what == 12:
+            row_weights.weighted_batch_norm_backward(Y, ld, B, ld, A, ld, a, b, c, d, e, weights, index, m, n, False)
+        elif what == 13:
             residual.add_rows(Y, ld, A, ld, B, ld, m, n)
         else:
             residual.hand_on_rows(Y, ld, A, ld, m, n, False)

@@ -22,7 +22,8 @@ COUNTS = {
     "batch_norm_inference": (7, 2), "block_sums": (5, 2), "batch_norm_backward": (5, 3),
     "layer_norm_forward": (8, 2), "layer_norm_backward": (13, 3),
     "layer_norm_gamma": (4, 2), "dropout_rows": (1, 2), "weighted_block_statistics": (8, 1),
-    "weighted_batch_norm_backward": (7, 3), "add_rows": (1, 3), "hand_on_rows": (0, 2),
+    "weighted_batch_statistics": (0, 0), "weighted_batch_norm_backward": (7, 3), "add_rows": (1, 3),
+    "hand_on_rows": (0, 2),
 }  # fmt: skip
 NAMES = tuple(COUNTS)
 
@@ -38,7 +39,7 @@ def layer_part(name: str, m: int, n: int, dtype: str) -> Case:
     # of the rows, or of the blocks: statistics
     stats = aligned(rng.uniform(0.5, 2, max(2 * m, 3 * n_blocks * ldv)), dtype)
     index, floor = rng.permutation(m), np.dtype(dtype).type(0)
-    weights, sizes = aligned(rng.uniform(0.5, 2, m), dtype), np.zeros(0, dtype)
+    weights, sizes = (aligned(rng.uniform(0.5, 2, size), dtype) for size in (m, n_blocks * layout.GROUP))
 
     def twin(Y: Any, A: Any, B: Any, vectors: Any, stats: Any) -> None:
         v, parts = vectors.reshape(5, ldv), stats[: 3 * n_blocks * ldv].reshape(3, -1)
@@ -47,7 +48,7 @@ def layer_part(name: str, m: int, n: int, dtype: str) -> Case:
         function = getattr(module, name)
         arguments: dict[str, tuple[Any, ...]] = {
             "block_statistics": (*v[:3], A, ld, m, n),
-            "batch_statistics": (*v[:4], *parts, ldv, sizes, m, n, EPSILON, 0.1),
+            "batch_statistics": (*v[:4], *parts, ldv, m, n, EPSILON, 0.1),
             "batch_norm_forward": (Y, ld, A, ld, *v[:4], floor, m, n),
             "batch_norm_inference": (Y, ld, A, ld, *v[:4], m, n, EPSILON),
             "block_sums": (*v[:2], B, ld, A, ld, *v[2:4], m, n),
@@ -56,6 +57,7 @@ def layer_part(name: str, m: int, n: int, dtype: str) -> Case:
             "layer_norm_backward": (Y, ld, B, ld, A, ld, stats, v[0], m, n, False),
             "layer_norm_gamma": (v[0], B, ld, A, ld, stats, n, m),
             "weighted_block_statistics": (*v[:3], A, ld, weights, index, m, n),
+            "weighted_batch_statistics": (*v[:4], *parts, ldv, sizes, n_blocks, n, EPSILON, 0.1),
             "weighted_batch_norm_backward": (Y, ld, B, ld, A, ld, *v, weights, index, m, n, False),
             "dropout_rows": (Y, ld, A, ld, index, m, n, RATE, SEED, STEP, LAYER, False),
             "add_rows": (Y, ld, A, ld, B, ld, m, n),
@@ -64,12 +66,12 @@ def layer_part(name: str, m: int, n: int, dtype: str) -> Case:
         function(*arguments[name])
 
     flop, elements = (count * m * n for count in COUNTS[name])
-    if name == "batch_statistics":
+    if name.endswith("batch_statistics"):
         flop, elements = 10 * n_blocks * n, 3 * n_blocks * n
     return in_place(
         name, f"{m}x{n}", dtype, flop, elements, (Y, A, B, vectors, stats),
         lambda n_times, Y, A, B, vectors, stats: loops.layer_parts(
-            n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, weights, index, floor, m, n
+            n_times, what, Y, A, B, ld, vectors, ldv, stats, n_blocks, sizes, weights, index, floor, m, n
         ),
         twin, lambda Y, A, B, vectors, stats: [rows(Y, ld, m, n), vectors.reshape(5, ldv)[:, :n], stats],
     )  # fmt: skip

@@ -168,9 +168,11 @@ def batch_norms(dtype, at_end):
         weights, index = guarded(np.ones(m, dtype), at_end), guarded(np.arange(m)[::-1].copy(), at_end)
         sizes = guarded(np.full(count * layout.GROUP, m / count, dtype), at_end)
         normalization.block_statistics(first, second, third, X, ld, m, n)
+        normalization.batch_statistics(first, second, third, fourth, *parts, ld, m, n, 0.1, 0.1)
         row_weights.weighted_block_statistics(first, second, third, X, ld, weights, index, m, n)
-        for given in (sizes, sizes[:0]):
-            normalization.batch_statistics(first, second, third, fourth, *parts, ld, given, m, n, 0.1, 0.1)
+        row_weights.weighted_batch_statistics(
+            first, second, third, fourth, *parts, ld, sizes, count, n, 0.1, 0.1
+        )  # fmt: skip
         normalization.batch_norm_forward(Y, ld, X, ld, first, second, third, fourth, dtype(0), m, n)
         normalization.block_sums(first, second, D, ld, X, ld, third, fourth, m, n)
         normalization.sum_of_blocks(first, parts[0], ld, count, n, 0.1)

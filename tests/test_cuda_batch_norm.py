@@ -12,6 +12,7 @@ from fastbp.kernels.reference.rectifiers import rectifier_forward_slope
 from fastbp.kernels.reference.row_weights import (
     weight_of_rows,
     weighted_batch_norm_backward,
+    weighted_batch_statistics,
     weighted_block_statistics,
 )
 from fastbp.kernels.reference.step import batch_weight
@@ -116,9 +117,11 @@ class Network:
                 twin.block_statistics(*parts, here, n, hi - lo, n)
         mean, inverse = np.empty(n, self.dtype), np.empty(n, self.dtype)
         running = self.parameters[2 * width : 3 * width].copy(), self.parameters[3 * width :].copy()
-        twin.batch_statistics(
-            mean, inverse, *running, starts, offsets, squares, width, sizes, m, n, EPSILON, self.dtype(self.momentum),
-        )  # fmt: skip
+        given, momentum = (mean, inverse, *running, starts, offsets, squares, width), self.dtype(self.momentum)
+        if sizes.size:
+            weighted_batch_statistics(*given, sizes, count, n, EPSILON, momentum)
+        else:
+            twin.batch_statistics(*given, m, n, EPSILON, momentum)
         return mean, inverse, *running
 
     def twin_outputs(self, mean, inverse):

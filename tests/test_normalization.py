@@ -45,8 +45,7 @@ def calls(rows, adds):
     return {
         "block_statistics": (vector(), vector(), vector(), X, ldx, m, n),
         "batch_statistics": (
-            vector(), vector(), vector(), vector(), *parts[:2], np.abs(parts[2]), ldb, np.zeros(0, rows.dtype), n_rows,
-            n, EPSILON, momentum,
+            vector(), vector(), vector(), vector(), *parts[:2], np.abs(parts[2]), ldb, n_rows, n, EPSILON, momentum,
         ),
         "sum_of_blocks": (vector(), X, ldx, m, n, 0.25),
         "batch_norm_forward": (Y, ldy, X, ldx, vector(), vector(), vector(), vector(), floor, m, n),
@@ -129,8 +128,7 @@ def statistics_of(module, X, running=None, epsilon=EPSILON, momentum=0.0):
         module.block_statistics(*parts[:, k], flat[lo:].reshape(-1), ldb, hi - lo, n)
     running = np.zeros((2, ldb), dtype) if running is None else running
     found = np.zeros((2, ldb), dtype)
-    sizes = np.zeros(0, dtype)
-    module.batch_statistics(*found, *running, *parts.reshape(3, -1), ldb, sizes, m, n, epsilon, momentum)
+    module.batch_statistics(*found, *running, *parts.reshape(3, -1), ldb, m, n, epsilon, momentum)
     return found[0, :n], found[1, :n]
 
 

@@ -302,7 +302,9 @@ PARTS = {
         f.layer_forward(1, 0, 12, 13, 0, 21, net.plan, net.buffers, net.X, net.order),
     ],
     "forward_rows": lambda f, net: f.forward_rows(0, 3, 1, 2, 11, net.plan, net.buffers, net.X, net.order[2:11], 0),
-    "owned_forward": lambda f, net: f.owned_forward(0, 1, 11, net.plan, net.buffers, net.X, net.targets, net.order),
+    "owned_forward": lambda f, net: f.owned_forward(
+        0, 1, 11, net.plan, net.buffers, net.X, net.targets.weights, net.order
+    ),
     "loss_backward": lambda f, net: f.loss_backward(
         0, 2, 11, 0.25, net.plan, net.buffers, net.targets, net.order[2:11]
     ),

@@ -5,9 +5,9 @@ computed some rows leaves what they add to these, block by block, while they are
 one core to another: after the next meeting each share adds up the blocks of the whole batch, in their order, in a place
 of its own. Blocks follow from the batch alone and a share of the rows is whole blocks: no bit depends on the threads.
 
-Every function takes ``plan``, ``buffers`` and ``targets`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the
-batch's rows, and ``order`` the rows of the data that go through those which a function works on. A row counts in the
-statistics by its weight in ``targets``, by which it counts in the mean of the loss.
+Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows.
+``weights`` are those of ``targets``: a row counts in the statistics as it counts in the mean of the loss. ``order`` has
+the rows of the data that go through the rows which a function works on.
 """
 
 import numpy as np
@@ -24,7 +24,12 @@ from fastbp.kernels.cpu.normalization import (
     sum_of_blocks,
 )
 from fastbp.kernels.cpu.operations import output_place, outputs, padded_width, running_statistic
-from fastbp.kernels.cpu.row_weights import weight_of_rows, weighted_batch_norm_backward, weighted_block_statistics
+from fastbp.kernels.cpu.row_weights import (
+    weight_of_rows,
+    weighted_batch_norm_backward,
+    weighted_batch_statistics,
+    weighted_block_statistics,
+)
 from fastbp.kernels.cpu.simd import float_from_bits, window
 from fastbp.kernels.layout import (
     ACTIVATION,
@@ -92,17 +97,11 @@ def block_values(which, k, layer, plan, buffers):
 
 
 @kernel
-def row_weights(targets):
-    """Weights of the rows of the data; no elements where every row counts as one."""
-    return window(targets.weights, 0, targets.weights.shape[0])
-
-
-@kernel
-def block_sizes(layer, plan, buffers, targets):
-    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; empty without weights."""
+def block_sizes(layer, plan, buffers):
+    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; unused without weights."""
     n_blocks = blocks_of(plan.header[BATCH])
     start = plan.table[layer, STATS] + (plan.shares.shape[1] - 1 + n_blocks) * N_STATS * padded_width(layer, plan)
-    return window(buffers.work, start, n_blocks * GROUP if targets.weights.shape[0] > 0 else 0)
+    return window(buffers.work, start, n_blocks * GROUP)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -110,13 +109,13 @@ def block_sizes(layer, plan, buffers, targets):
 
 
 @kernel.inlined
-def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, targets, order):
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, weights, order):
     """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``.
 
     Who has the first column also leaves what the blocks' rows weigh.
     """
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
-    weights, sizes = row_weights(targets), block_sizes(layer, plan, buffers, targets)
+    sizes = block_sizes(layer, plan, buffers)
     for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
         first = window(block_values(BLOCK_START, k, layer, plan, buffers), column, count)
@@ -134,7 +133,7 @@ def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffe
 
 
 @kernel.inlined
-def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
+def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, weights):
     """A batch norm's output for rows lo .. hi, before its activation but with a relu, from what all blocks have left.
 
     Share 0 also moves the running statistics.
@@ -144,13 +143,20 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
     deviation = statistic(INVERSE_DEVIATION, t, layer, plan, buffers)
     # a gradient alone changes nothing
     moves = t == 0 and plan.header[OPTIMIZER] != GRADIENT
-    batch_statistics(
-        mean, deviation, running_statistic(0, layer, plan, buffers), running_statistic(1, layer, plan, buffers),
-        block_values(BLOCK_START, 0, layer, plan, buffers), block_values(BLOCK_OFFSET, 0, layer, plan, buffers),
-        block_values(BLOCK_SQUARES, 0, layer, plan, buffers), N_STATS * padded_width(layer, plan),
-        block_sizes(layer, plan, buffers, targets), n_rows, n,
-        float_from_bits(row[CONSTANT]), float_from_bits(row[CONSTANT_2]) if moves else 0.0,
-    )  # fmt: skip
+    running = running_statistic(0, layer, plan, buffers), running_statistic(1, layer, plan, buffers)
+    starts = block_values(BLOCK_START, 0, layer, plan, buffers)
+    offsets = block_values(BLOCK_OFFSET, 0, layer, plan, buffers)
+    squares, ldb = block_values(BLOCK_SQUARES, 0, layer, plan, buffers), N_STATS * padded_width(layer, plan)
+    epsilon, momentum = float_from_bits(row[CONSTANT]), float_from_bits(row[CONSTANT_2]) if moves else 0.0
+    if weights.shape[0] == 0:
+        batch_statistics(
+            mean, deviation, running[0], running[1], starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
+        )
+    else:
+        weighted_batch_statistics(
+            mean, deviation, running[0], running[1], starts, offsets, squares, ldb, block_sizes(layer, plan, buffers),
+            blocks_of(n_rows), n, epsilon, momentum,
+        )  # fmt: skip
     (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
     X = window(buffers.work, start + lo * ldx, (hi - lo) * ldx)
     Y = window(buffers.work, outputs(layer, slot, plan) + lo * ldy, (hi - lo) * ldy)
@@ -179,7 +185,7 @@ def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
 
 
 @kernel.inlined
-def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets, order):
+def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, weights, order):
     """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left.
 
     ``scale`` is 1 / the sum of the batch's weights.
@@ -199,7 +205,6 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets,
     dX, D = window(work, deltas + below[OUT] + lo * ld, m * ld), window(work, deltas + row[OUT] + lo * ldd, m * ldd)
     X = window(work, outputs(row[INPUT], slot, plan) + lo * ld, m * ld)
     gamma, adds = window(buffers.parameters, row[WEIGHTS], n), (row[ADDS] & ADDS_TO_INPUT) > 0
-    weights = row_weights(targets)
     if weights.shape[0] == 0:
         batch_norm_backward(dX, ld, D, ldd, X, ld, mean, deviation, gamma, mean_beta, mean_gamma, m, n, adds)
     else:

@@ -4,7 +4,7 @@ Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Red
 Ba et al., "Layer Normalization", 2016. Variances are sums of squared differences from a mean, in a second pass: a mean
 of squares less the square of the mean loses all digits where the mean is large. Those of a batch are put together from
 its blocks of rows. x^ is computed anew where it is needed: that takes two operations an element, and a copy of it would
-have to be written and read. Rows may have weights: see ``row_weights.py``.
+have to be written and read. For rows with weights see ``row_weights.py``.
 
 Matrices have row i at X + i ldx; their padding is left as it is, except where a function says otherwise.
 """
@@ -23,7 +23,6 @@ from fastbp.kernels.cpu.columns import (
     sums,
 )
 from fastbp.kernels.cpu.groups import fill_group, group_dot, group_sum, group_triple
-from fastbp.kernels.cpu.row_weights import weight_of_blocks
 from fastbp.kernels.cpu.simd import NV, fma, vector_lanes, window
 from fastbp.kernels.layout import GROUP, block_count
 
@@ -62,64 +61,51 @@ def block_statistics(start, offset, squares, X, ldx, m, n):
 
 @kernel
 def batch_statistics(
-    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, sizes, n_rows, n, epsilon,
-    momentum,
-):  # fmt: skip
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
+):
     """mean and 1 / sqrt(variance + epsilon) of a batch from its blocks', and the running statistics of a prediction.
 
     variance = sum over blocks of squares + rows (mean - mean of all)^2, over n_rows (Chan, Golub, LeVeque, "Updating
     formulae and a pairwise algorithm for computing sample variances", 1979). Blocks' means are taken from the first
-    element of the batch, so that a large mean costs no digits. Where rows have weights, rows and n_rows are sums of
-    these.
-    running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it: N / (N - 1) of the
-    above, N being the rows that :func:`weight_of_blocks` counts. Where these are fewer than 2, x^ is to be 0: so is the
-    inverse deviation.
+    element of the batch, so that a large mean costs no digits.
+    running += momentum (new - running); the new variance is the unbiased one, as PyTorch has it.
 
     Parameters
     ----------
     mean, inverse_deviation : 1-D array of real, at least n
         Overwritten.
     running_mean, running_variance : 1-D array of real, at least n
-        Updated; left as they are where ``momentum`` is 0 or there are fewer than 2 rows.
+        Updated; left as they are where ``momentum`` is 0 or there is one row.
     starts, offsets, squares : 1-D array of real
         From :func:`block_statistics`; those of block k at k ldb.
     ldb : int
-    sizes : 1-D array of real
-        Of block k the sum of the weights at k GROUP and how many rows have one behind it, or empty without weights.
     n_rows, n : int
         Rows of the batch, and columns.
     epsilon, momentum : float
     """
-    real, count, weighted = starts.dtype.type, blocks_of(n_rows), sizes.shape[0] > 0
-    total, worth, first = float(n_rows), float(n_rows), 0
-    if weighted:
-        total, worth, first = weight_of_blocks(sizes, count)
-    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / total)
-    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, first * ldb, n)
+    real, count = starts.dtype.type, blocks_of(n_rows)
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / n_rows)
+    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, 0, n)
     for q in range(n):
         average[q] = zero
         variance[q] = zero
-    if weighted and worth < 2.0:
-        return
     for k in range(count):
-        rows = sizes[k * GROUP] if weighted else real(block_start(k + 1, n_rows) - block_start(k, n_rows))
+        rows = real(block_start(k + 1, n_rows) - block_start(k, n_rows))
         start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
             average[q] = fma(rows, (start[q] - base[q]) + offset[q], average[q])
     for q in range(n):
         average[q] = average[q] * share
     for k in range(count):
-        rows = sizes[k * GROUP] if weighted else real(block_start(k + 1, n_rows) - block_start(k, n_rows))
-        within, start, offset = window(squares, k * ldb, n), window(starts, k * ldb, n), window(offsets, k * ldb, n)
+        rows, within = real(block_start(k + 1, n_rows) - block_start(k, n_rows)), window(squares, k * ldb, n)
+        start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
         for q in range(n):
             difference = (start[q] - base[q]) + offset[q] - average[q]
             variance[q] = fma(rows * difference, difference, variance[q] + within[q])
     for q in range(n):
         average[q] = base[q] + average[q]
-    if momentum > 0.0 and worth > 1.0:
-        moved, unbiased = real(momentum), real(1.0 / (worth - 1.0))
-        if weighted:
-            unbiased = real(worth / total * (1.0 / (worth - 1.0)))
+    if momentum > 0.0 and n_rows > 1:
+        moved, unbiased = real(momentum), real(1.0 / (n_rows - 1))
         first, second = window(running_mean, 0, n), window(running_variance, 0, n)
         for q in range(n):
             first[q] = fma(moved, average[q] - first[q], first[q])

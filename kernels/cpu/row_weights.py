@@ -1,7 +1,8 @@
 """Batch norm of rows with weights w: its means are sum w x / sum w over the batch.
 
 So a row of weight 0 has no part in them, and one of weight 2 that of two rows. ``weights`` has one a sample, and
-``index`` that of each row. What does not depend on weights is in ``normalization.py``, as all without weights is.
+``index`` that of each row. Rows without weights have the kernels of ``normalization.py``, and so has what does not
+depend on weights: with a branch inside of them a step of 20-32-10 on 32 rows took 5.3 us and not 4.9.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastbp.kernels.cpu.columns import (
     weighted_back,
     weighted_moments,
 )
-from fastbp.kernels.cpu.simd import NV, vector_lanes, window
+from fastbp.kernels.cpu.simd import NV, fma, vector_lanes, window
 from fastbp.kernels.layout import GROUP
 
 
@@ -90,6 +91,63 @@ def weighted_block_statistics(start, offset, squares, X, ldx, weights, index, m,
         else:
             narrow_weighted_moments(first, mean, rest, x, ldx, weights, index, base, share, m, n - j)
             j += lanes
+
+
+@kernel
+def weighted_batch_statistics(
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, sizes, n_blocks, n, epsilon,
+    momentum,
+):  # fmt: skip
+    """``batch_statistics`` of rows with weights: mean and 1 / sqrt(variance + epsilon), and the running statistics.
+
+    The variance that moves the running one is N / (N - 1) times that of the batch, where N is the rows that the batch
+    is worth by :func:`weight_of_blocks`. Where these are fewer than 2, x^ is to be 0: so is the inverse deviation.
+
+    Parameters
+    ----------
+    mean, inverse_deviation : 1-D array of real, at least n
+        Overwritten.
+    running_mean, running_variance : 1-D array of real, at least n
+        Updated; left as they are where ``momentum`` is 0 or there are fewer than 2 rows.
+    starts, offsets, squares : 1-D array of real
+        From :func:`weighted_block_statistics`; those of block k at k ldb.
+    ldb : int
+    sizes : 1-D array of real
+        As :func:`weight_of_blocks` takes them.
+    n_blocks, n : int
+        Blocks of the batch, and columns.
+    epsilon, momentum : float
+    """
+    real, (total, worth, first) = starts.dtype.type, weight_of_blocks(sizes, n_blocks)
+    zero, one, epsilon, share = real(0), real(1), real(epsilon), real(1.0 / total)
+    average, variance, base = window(mean, 0, n), window(inverse_deviation, 0, n), window(starts, first * ldb, n)
+    for q in range(n):
+        average[q] = zero
+        variance[q] = zero
+    if worth < 2.0:
+        return
+    for k in range(n_blocks):
+        weight, start, offset = sizes[k * GROUP], window(starts, k * ldb, n), window(offsets, k * ldb, n)
+        for q in range(n):
+            average[q] = fma(weight, (start[q] - base[q]) + offset[q], average[q])
+    for q in range(n):
+        average[q] = average[q] * share
+    for k in range(n_blocks):
+        weight, within = sizes[k * GROUP], window(squares, k * ldb, n)
+        start, offset = window(starts, k * ldb, n), window(offsets, k * ldb, n)
+        for q in range(n):
+            difference = (start[q] - base[q]) + offset[q] - average[q]
+            variance[q] = fma(weight * difference, difference, variance[q] + within[q])
+    for q in range(n):
+        average[q] = base[q] + average[q]
+    if momentum > 0.0:
+        moved, unbiased = real(momentum), real(worth / total * (1.0 / (worth - 1.0)))
+        middle, spread = window(running_mean, 0, n), window(running_variance, 0, n)
+        for q in range(n):
+            middle[q] = fma(moved, average[q] - middle[q], middle[q])
+            spread[q] = fma(moved, variance[q] * unbiased - spread[q], spread[q])
+    for q in range(n):
+        variance[q] = one / np.sqrt(fma(variance[q], share, epsilon))
 
 
 @kernel

@@ -256,45 +256,45 @@ def rows_region(region, plan):
     return _whole_step if plan.types[plan.fields.index("regions")] == types.none else _part_of_step
 
 
-def _starts_at_once(t, region, slot, lo, hi, n_rows, scale, plan, buffers, targets, order, step):
+def _starts_at_once(t, region, slot, lo, hi, n_rows, scale, plan, buffers, weights, order, step):
     return first_layer(plan), plan.header[N_LAYERS] - 1
 
 
-def _starts_from_a_norm(t, region, slot, lo, hi, n_rows, scale, plan, buffers, targets, order, step):
+def _starts_from_a_norm(t, region, slot, lo, hi, n_rows, scale, plan, buffers, weights, order, step):
     first, last, _, top, _ = rows_region(region, plan)
     if first == last:
-        hand_on_share(t, top, slot, lo, hi, n_rows, scale, plan, buffers, targets, order)
+        hand_on_share(t, top, slot, lo, hi, n_rows, scale, plan, buffers, weights, order)
         finish_delta(top - 1, slot, lo, hi, plan, buffers)
         return first, top - 1
     if first < 0 or plan.table[first, KIND] != BATCH_NORM:
         return first, top
-    normalize_share(t, first, slot, lo, hi, n_rows, plan, buffers, targets)
+    normalize_share(t, first, slot, lo, hi, n_rows, plan, buffers, weights)
     finish_outputs(first, slot, lo, hi, plan, buffers, step)
     return first + 1, top
 
 
 @by_type_inlined
-def start_region(t, region, slot, lo, hi, n_rows, scale, plan, buffers, targets, order, step):
+def start_region(t, region, slot, lo, hi, n_rows, scale, plan, buffers, weights, order, step):
     """What a region's rows begin with, where that is a batch norm, and the next layers forward and backward."""
     return _starts_from_a_norm if uses(plan, "batch_norm") else _starts_at_once
 
 
-def _ends_at_once(t, region, slot, n_rows, plan, buffers, targets, order):
+def _ends_at_once(t, region, slot, n_rows, plan, buffers, weights, order):
     pass
 
 
-def _ends_at_a_norm(t, region, slot, n_rows, plan, buffers, targets, order):
+def _ends_at_a_norm(t, region, slot, n_rows, plan, buffers, weights, order):
     _, last, with_loss, top, bottom = rows_region(region, plan)
     first, end = first_block(t, n_rows, plan), first_block(t + 1, n_rows, plan)
     if not with_loss and top == bottom:
         n = plan.table[last, FAN_OUT]
-        leave_statistics(last, slot, first, end, 0, n, n_rows, plan, buffers, targets, order)
+        leave_statistics(last, slot, first, end, 0, n, n_rows, plan, buffers, weights, order)
     elif plan.table[bottom, KIND] == BATCH_NORM:
         leave_sums(t, bottom, slot, first, end, n_rows, plan, buffers)
 
 
 @by_type_inlined
-def end_region(t, region, slot, n_rows, plan, buffers, targets, order):
+def end_region(t, region, slot, n_rows, plan, buffers, weights, order):
     """What a region's rows leave for the batch norm that the next region begins with."""
     return _ends_at_a_norm if uses(plan, "batch_norm") else _ends_at_once
 
@@ -306,33 +306,34 @@ def rows_step(t, region, slot, lo, hi, n_rows, scale, plan, buffers, X, targets,
     They are share t of the batch's ``n_rows``.
     """
     _, last, with_loss, _, bottom = rows_region(region, plan)
-    first, top = start_region(t, region, slot, lo, hi, n_rows, scale, plan, buffers, targets, order, step)
+    weights = window(targets.weights, 0, targets.weights.shape[0])
+    first, top = start_region(t, region, slot, lo, hi, n_rows, scale, plan, buffers, weights, order, step)
     forward_rows(first, last, slot, lo, hi, plan, buffers, X, order, step)
     if with_loss:
         loss_backward(slot, lo, hi, scale, plan, buffers, targets, order)
     for layer in range(top, bottom, -1):
         operation_backward(layer, slot, lo, hi, plan, buffers, order, step)
         finish_delta(layer - 1, slot, lo, hi, plan, buffers)
-    end_region(t, region, slot, n_rows, plan, buffers, targets, order)
+    end_region(t, region, slot, n_rows, plan, buffers, weights, order)
 
 
-def _no_norm_next(slot, first, count, n_rows, plan, buffers, targets, order):
+def _no_norm_next(slot, first, count, n_rows, plan, buffers, weights, order):
     pass
 
 
-def _norm_next(slot, first, count, n_rows, plan, buffers, targets, order):
+def _norm_next(slot, first, count, n_rows, plan, buffers, weights, order):
     if plan.header[N_LAYERS] > 1 and plan.table[1, KIND] == BATCH_NORM:
-        leave_statistics(1, slot, 0, blocks_of(n_rows), first, count, n_rows, plan, buffers, targets, order)
+        leave_statistics(1, slot, 0, blocks_of(n_rows), first, count, n_rows, plan, buffers, weights, order)
 
 
 @by_type_inlined
-def end_owned(slot, first, count, n_rows, plan, buffers, targets, order):
+def end_owned(slot, first, count, n_rows, plan, buffers, weights, order):
     """What columns of the first layer's outputs leave for a batch norm behind it: a region begins with that."""
     return _norm_next if uses(plan, "batch_norm") else _no_norm_next
 
 
 @kernel.inlined
-def owned_forward(t, slot, n_rows, plan, buffers, X, targets, order):
+def owned_forward(t, slot, n_rows, plan, buffers, X, weights, order):
     """First layer's forward for all rows of a batch and the panels that thread t owns."""
     row, panel = plan.table[0], 2 * vector_lanes(buffers.work)
     first, last = plan.shares[1, t] * panel, min(plan.shares[1, t + 1] * panel, row[FAN_OUT])
@@ -344,7 +345,7 @@ def owned_forward(t, slot, n_rows, plan, buffers, X, targets, order):
                 place = i * row[OUT_LD] + first
                 A = window(buffers.work, outputs(0, slot, plan) + place, last - first)
                 element_forward(A, row, place, plan, buffers, 0)
-        end_owned(slot, first, last - first, n_rows, plan, buffers, targets, order)
+        end_owned(slot, first, last - first, n_rows, plan, buffers, weights, order)
 
 
 @kernel

@@ -110,7 +110,8 @@ def _tiles_share(t, s, losses, plan, buffers, X, targets, order, rates, hyper, s
         _update_share(t, (s - 1) & 1, n_rows, rate, correction, l2, plan, buffers, X, rows, hyper)
     if plan.header[OWNERS] and s < rates.shape[0]:
         rows = _batch_rows(s, plan, order)
-        owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, targets, rows)
+        weights = window(targets.weights, 0, targets.weights.shape[0])
+        owned_forward(t, s & 1, rows.shape[0], plan, buffers, X, weights, rows)
 
 
 def _two_regions(plan):

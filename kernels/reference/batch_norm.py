@@ -1,8 +1,8 @@
 """Batch norm as a part of a step: statistics and sums of deltas by blocks of rows.
 
-Every function takes ``plan``, ``buffers`` and ``targets`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the
-batch's rows, and ``order`` the rows of the data that go through those which a function works on. A row counts in the
-statistics by its weight in ``targets``, by which it counts in the mean of the loss.
+Every function takes ``plan`` and ``buffers`` as ``fastbp.kernels.layout`` defines them; ``n_rows`` is the batch's rows.
+``weights`` are those of ``targets``: a row counts in the statistics as it counts in the mean of the loss. ``order`` has
+the rows of the data that go through the rows which a function works on.
 """
 
 import numpy as np
@@ -58,6 +58,7 @@ from fastbp.kernels.reference.operations import output_place, outputs, padded_wi
 from fastbp.kernels.reference.row_weights import (
     weight_of_rows,
     weighted_batch_norm_backward,
+    weighted_batch_statistics,
     weighted_block_statistics,
 )
 
@@ -84,29 +85,24 @@ def block_values(which, k, layer, plan, buffers):
     return buffers.work[plan.table[layer, STATS] + (place * N_STATS + which) * width :]
 
 
-def row_weights(targets):
-    """Weights of the rows of the data; no elements where every row counts as one."""
-    return targets.weights
-
-
-def block_sizes(layer, plan, buffers, targets):
-    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; empty without weights."""
+def block_sizes(layer, plan, buffers):
+    """What each block's rows weigh, ``GROUP`` elements to a block, behind all else at STATS; unused without weights."""
     n_blocks = block_count(plan.header[BATCH])
     start = plan.table[layer, STATS] + (plan.shares.shape[1] - 1 + n_blocks) * N_STATS * padded_width(layer, plan)
-    return buffers.work[start:][: n_blocks * GROUP if targets.weights.size else 0]
+    return buffers.work[start:][: n_blocks * GROUP]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Forward
 
 
-def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, targets, order):
+def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffers, weights, order):
     """What blocks block .. end add to the statistics of a batch norm's input, in ``count`` columns from ``column``.
 
     With the first column also what the blocks' rows weigh.
     """
     start, ldx = output_place(plan.table[layer, INPUT], slot, plan)
-    weights, sizes = row_weights(targets), block_sizes(layer, plan, buffers, targets)
+    sizes = block_sizes(layer, plan, buffers)
     which = BLOCK_START, BLOCK_OFFSET, BLOCK_SQUARES
     for k in range(block, end):
         lo, hi = block_start(k, n_rows), block_start(k + 1, n_rows)
@@ -120,7 +116,7 @@ def leave_statistics(layer, slot, block, end, column, count, n_rows, plan, buffe
             sizes[k * GROUP], sizes[k * GROUP + 1], _ = weight_of_rows(weights, index, hi - lo)
 
 
-def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
+def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, weights):
     """A batch norm's output for rows lo .. hi, before its activation but with a relu, from what all blocks have left.
 
     Share 0 also moves the running statistics.
@@ -132,8 +128,12 @@ def normalize_share(t, layer, slot, lo, hi, n_rows, plan, buffers, targets):
     epsilon, momentum = row[[CONSTANT, CONSTANT_2]].view(float).tolist()
     if t > 0 or plan.header[OPTIMIZER] == GRADIENT:  # a gradient alone changes nothing
         momentum = 0.0
-    ldb, sizes = N_STATS * padded_width(layer, plan), block_sizes(layer, plan, buffers, targets)
-    batch_statistics(*places, *running, *parts, ldb, sizes, n_rows, n, epsilon, momentum)
+    given = *places, *running, *parts, N_STATS * padded_width(layer, plan)
+    if weights.size:
+        sizes = block_sizes(layer, plan, buffers)
+        weighted_batch_statistics(*given, sizes, block_count(n_rows), n, epsilon, momentum)
+    else:
+        batch_statistics(*given, n_rows, n, epsilon, momentum)
     (start, ldx), ldy = output_place(row[INPUT], slot, plan), row[OUT_LD]
     X, Y = buffers.work[start + lo * ldx :], buffers.work[outputs(layer, slot, plan) + lo * ldy :]
     gamma, beta = (buffers.parameters[row[column] :] for column in (WEIGHTS, BIAS))
@@ -157,7 +157,7 @@ def leave_sums(t, layer, slot, block, end, n_rows, plan, buffers):
         block_sums(beta, gamma, D, ldd, X, ldx, mean, deviation, hi - lo, row[FAN_OUT])
 
 
-def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets, order):
+def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, weights, order):
     """Hand on a batch norm's delta for rows lo .. hi to its input's dL / dA, by the sums that all blocks have left.
 
     ``scale`` is 1 / the sum of the batch's weights.
@@ -177,8 +177,8 @@ def hand_on_share(t, layer, slot, lo, hi, n_rows, scale, plan, buffers, targets,
     X, gamma = work[outputs(row[INPUT], slot, plan) + lo * ld :], buffers.parameters[row[WEIGHTS] :]
     adds = (row[ADDS] & ADDS_TO_INPUT) > 0
     given = dX, ld, D, ldd, X, ld, mean, deviation, gamma, *means
-    if targets.weights.size:
-        weighted_batch_norm_backward(*given, row_weights(targets), order, hi - lo, n, adds)
+    if weights.size:
+        weighted_batch_norm_backward(*given, weights, order, hi - lo, n, adds)
     else:
         batch_norm_backward(*given, hi - lo, n, adds)
 

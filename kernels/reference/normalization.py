@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from fastbp.kernels.layout import GROUP, block_count, padded
+from fastbp.kernels.layout import block_count, padded
 from fastbp.kernels.reference._views import rows
-from fastbp.kernels.reference.row_weights import weight_of_blocks
 
 
 def block_start(k, n_rows):
@@ -23,32 +22,23 @@ def block_statistics(start, offset, squares, X, ldx, m, n):
 
 @np.errstate(all="ignore")
 def batch_statistics(
-    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, sizes, n_rows, n, epsilon,
-    momentum,
-):  # fmt: skip
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, n_rows, n, epsilon, momentum
+):
     """Mean and 1 / sqrt(variance + epsilon) from the blocks'; running += momentum (new - running), variance unbiased.
 
-    The squares of all rows' differences are those within blocks, and those of the blocks' means. Unbiased is
-    N / (N - 1) of the variance, of N rows; of fewer than 2 x^ is to be 0.
+    The squares of all rows' differences are those within blocks, and those of the blocks' means.
     """
     n_blocks = block_count(n_rows)
-    if sizes.size:
-        w, (weight, worth, first) = sizes.reshape(-1, GROUP)[:n_blocks, :1], weight_of_blocks(sizes, n_blocks)
-    else:
-        w, weight, worth, first = np.diff([block_start(k, n_rows) for k in range(n_blocks + 1)]), n_rows, n_rows, 0
-        w = w[:, np.newaxis].astype(mean.dtype)
-    if sizes.size and worth < 2:
-        mean[:n] = inverse_deviation[:n] = 0
-        return
+    sizes = np.diff([block_start(k, n_rows) for k in range(n_blocks + 1)])[:, np.newaxis].astype(mean.dtype)
     starts, offsets, squares = (rows(parts, ldb, n_blocks, n) for parts in (starts, offsets, squares))
-    means = (starts - starts[first]) + offsets  # from the first element on, as their average
-    average = (w * means).sum(axis=0) / float(weight)
-    total = (squares + w * (means - average) ** 2).sum(axis=0)
-    mean[:n] = starts[first] + average
-    if momentum > 0 and worth > 1:
+    means = (starts - starts[0]) + offsets  # from the first element on, as their average
+    average = (sizes * means).sum(axis=0) / int(n_rows)
+    total = (squares + sizes * (means - average) ** 2).sum(axis=0)
+    mean[:n] = starts[0] + average
+    if momentum > 0 and n_rows > 1:
         running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
-        running_variance[:n] += momentum * (total / float(weight * (worth - 1) / worth) - running_variance[:n])
-    inverse_deviation[:n] = 1 / np.sqrt(total / float(weight) + epsilon)
+        running_variance[:n] += momentum * (total / int(n_rows - 1) - running_variance[:n])
+    inverse_deviation[:n] = 1 / np.sqrt(total / int(n_rows) + epsilon)
 
 
 @np.errstate(all="ignore")

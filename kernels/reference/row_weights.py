@@ -1,7 +1,7 @@
 """Batch norm of rows with weights w: its means are sum w x / sum w over the batch.
 
-``weights`` has one a sample, and ``index`` that of each row. What does not depend on weights is in
-``normalization.py``, as all without weights is.
+``weights`` has one a sample, and ``index`` that of each row. Rows without weights have the functions of
+``normalization.py``, and so has what does not depend on weights.
 """
 
 import numpy as np
@@ -36,6 +36,30 @@ def weighted_block_statistics(start, offset, squares, X, ldx, weights, index, m,
     start[:n] = X[first]
     offset[:n] = (w * (X - X[first])).sum(axis=0) / (total if total > 0 else 1.0)
     squares[:n] = (w * ((X - X[first]) - offset[:n]) ** 2).sum(axis=0)
+
+
+@np.errstate(all="ignore")
+def weighted_batch_statistics(
+    mean, inverse_deviation, running_mean, running_variance, starts, offsets, squares, ldb, sizes, n_blocks, n, epsilon,
+    momentum,
+):  # fmt: skip
+    """Mean and 1 / sqrt(variance + epsilon) from the blocks'; running += momentum (new - running), variance unbiased.
+
+    Unbiased is N / (N - 1) of the variance, of N rows; of fewer than 2 x^ is to be 0.
+    """
+    total, N, first = weight_of_blocks(sizes, n_blocks)
+    if N < 2:
+        mean[:n] = inverse_deviation[:n] = 0
+        return
+    w, base = sizes.reshape(-1, GROUP)[:n_blocks, :1], starts[first * ldb :][:n]
+    means = (rows(starts, ldb, n_blocks, n) - base) + rows(offsets, ldb, n_blocks, n)
+    average = (w * means).sum(axis=0) / total
+    variance = (rows(squares, ldb, n_blocks, n) + w * (means - average) ** 2).sum(axis=0) / total
+    mean[:n] = base + average
+    if momentum > 0:
+        running_mean[:n] += momentum * (mean[:n] - running_mean[:n])
+        running_variance[:n] += momentum * (N / (N - 1) * variance - running_variance[:n])
+    inverse_deviation[:n] = 1 / np.sqrt(variance + epsilon)
 
 
 @np.errstate(all="ignore")

@@ -38,7 +38,7 @@ def train_steps(losses, plan, buffers, X, targets, order, rates, hyper, step, *,
         n_rows, weight = len(now), batch_weight(targets.weights, now)
         if header[OWNERS]:
             for t in threads:
-                owned_forward(t, slot, n_rows, plan, buffers, X, targets, now)
+                owned_forward(t, slot, n_rows, plan, buffers, X, targets.weights, now)
         size = header[SHARD]
         for k in range(-(-n_rows // size) if size else 0):
             here = now[k * size : (k + 1) * size]
