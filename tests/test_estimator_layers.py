@@ -429,6 +429,6 @@ def test_a_schedule_goes_on_in_partial_fit(twins):
         parts.set_params(learning_rate=rate).partial_fit(X, Y)
         assert parts.history_["learning_rate"][-1] == pytest.approx(expected, rel=1e-12)
     with pytest.raises(
-        ValueError, match=r"OneCycle\(.*\) goes from the begin of a training to its end, which partial_f"
+        ValueError, match=r"OneCycle\(.*\) goes from the beginning of a training to its end, which partial_f"
     ):
         parts.set_params(learning_rate=fastbp.schedules.OneCycle(0.1)).partial_fit(X, Y)

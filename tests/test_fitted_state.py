@@ -116,7 +116,7 @@ def test_the_levels_of_a_loss_go_with_the_fit():
     score = model.score(X, REAL)
     assert model.set_params(loss=one).score(X, REAL) == score
     for loss in (one, Loss("quantile", level=(0.1, 0.5, 0.9)), "squared_error"):
-        with pytest.raises(ValueError, match=r"loss is .*, which needs [13] outputs for this y, but the fitted"):
+        with pytest.raises(ValueError, match=r"loss is .*, which needs [13] outputs? for this y, but the fitted"):
             model.set_params(loss=loss).fit(X, REAL)
     with pytest.raises(ValueError, match="y has 2 outputs, but the fitted network has 1"):  # not two targets
         model.set_params(loss="squared_error").fit(X, X[:, :2])

@@ -113,7 +113,7 @@ def test_a_generator_that_would_read_behind_its_words_is_refused(position):
         lambda: MLPClassifier((4,), random_state=rng).fit(many, labels),
         lambda: MLPRegressor(hidden_layer_sizes=(4,), random_state=rng).fit(many, labels),
     ):
-        with pytest.raises(ValueError, match=f"random_state has used {position} of its 624 words, which cannot be"):
+        with pytest.raises(ValueError, match=f"random_state has pos={position}, expected a whole number"):
             call()
 
 
@@ -128,9 +128,9 @@ class Says(Foreign):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(shape=(-150, 4)), "cannot be taken over from the device: its shape .* are none"),
-        (dict(shape=(150, -4)), "cannot be taken over from the device: its shape .* are none"),
-        (dict(strides=(16,)), "cannot be taken over from the device: its shape .* are none"),
+        (dict(shape=(-150, 4)), "cannot be taken over from the device: its shape .* do not fit"),
+        (dict(shape=(150, -4)), "cannot be taken over from the device: its shape .* do not fit"),
+        (dict(strides=(16,)), "cannot be taken over from the device: its shape .* do not fit"),
         (dict(strides=(32, 4)), "cannot be taken over from the device: ndarray is not|X must be C-contiguous"),
         (dict(strides=(0, 4)), "cannot be taken over from the device: ndarray is not|X must be C-contiguous"),
         (dict(strides=(-16, 4)), "cannot be taken over from the device: ndarray is not|X must be C-contiguous"),

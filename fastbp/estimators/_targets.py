@@ -25,7 +25,10 @@ def listed(values: Any) -> str:
     >>> listed(np.arange(3)), listed(np.arange(1000))
     ('[0 1 2]', '[  0   1   2   3   4 ... 995 996 997 998 999]')
     """
-    text = np.array2string(np.asarray(values), threshold=20, edgeitems=5, max_line_width=1000)
+    array = np.asarray(values)
+    text = np.array2string(array, threshold=20, edgeitems=5, max_line_width=1000)
+    if array.dtype.kind in "iu":  # which NumPy fills up to one width
+        text = " ".join(text.split()).replace("[ ", "[")
     return text if len(text) <= 300 else f"{text[:200]}... ({len(values)} of them)"
 
 

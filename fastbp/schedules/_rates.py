@@ -12,7 +12,7 @@ from fastbp.schedules._base import Schedule
 from fastbp.schedules._learning_rate import LearningRate, check_learning_rate, is_scheduled
 from fastbp.schedules._plateau import Plateau, ReduceOnPlateau
 
-LONG = 10**9  # before the first fit, a schedule without a total is at the begin of a very long training
+LONG = 10**9  # before the first fit, a schedule without a total is at the beginning of a very long training
 
 
 class Position(NamedTuple):
