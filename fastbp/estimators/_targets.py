@@ -23,7 +23,7 @@ def listed(values: Any) -> str:
     """Values as messages show them: those at both ends where there are many.
 
     >>> listed(np.arange(3)), listed(np.arange(1000))
-    ('[0 1 2]', '[  0   1   2   3   4 ... 995 996 997 998 999]')
+    ('[0 1 2]', '[0 1 2 3 4 ... 995 996 997 998 999]')
     """
     array = np.asarray(values)
     text = np.array2string(array, threshold=20, edgeitems=5, max_line_width=1000)
