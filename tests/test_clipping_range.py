@@ -168,7 +168,7 @@ def step_norm(before, after):
 
 
 @each_dtype
-@each_backend
+@pytest.mark.parametrize("backend", [pytest.param("cpu", marks=pytest.mark.slow), "reference", "cuda"])
 def test_a_step_of_a_trainer_has_the_norm(backend, dtype):
     X, y = rows_of_size(1e25 if dtype == np.float32 else 1e180, dtype)
     trainer = trainer_of(dtype, backend, 0.5)
@@ -206,6 +206,7 @@ def test_infinite_gradients_are_named(backend):
         trainer.fit(X, y, epochs=1, batch_size=24)
 
 
+@pytest.mark.slow
 @each_dtype
 def test_steps_have_the_same_bits_on_any_number_of_threads(dtype, monkeypatch):
     """Also in shards, and with layers that have no matrix."""

@@ -69,7 +69,7 @@ def test_data_that_does_not_fit_is_streamed_with_the_same_result(case, monkeypat
     for name, array in everything(case, cuda.BACKEND, "float64").items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
     assert sum(one.streams for one in seen) == 3  # training, evaluation and prediction; the rows inspected are few
-    with pytest.raises(MemoryError, match="room for 9 rows on the card: use a smaller batch_size"):
+    with pytest.raises(MemoryError, match="the card has room for 9 rows: use a smaller batch_size"):
         next(seen[0].parts(np.arange(N_ROWS), np.arange(N_ROWS), 10))
 
 

@@ -28,7 +28,9 @@ def test_a_bare_checkout_is_installed_from_itself(tmp_path):
     (tmp_path / "fastbp" / "__init__.py").touch()
     code = "import sys; sys.path.insert(0, sys.argv[1]); from fastbp._extras import how_to_install; "
     code += "print(how_to_install('plot'))"
-    done = subprocess.run([sys.executable, "-S", "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, tmp_path], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.strip() == "pip install '.[plot]' in a clone of fastbp", done.stderr
 
 

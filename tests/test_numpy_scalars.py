@@ -385,10 +385,12 @@ OTHERS = {  # where a parameter is read
     "alpha": {"solver": "lbfgs"}, "max_fun": {"solver": "lbfgs"},
     "validation_fraction": {"early_stopping": True}, "n_iter_no_change": {"tol": 9.0},
 }  # fmt: skip
-PARAMETERS = [
-    (kind, name) for kind in ESTIMATORS for name, one in inspect.signature(kind).parameters.items()
+PARAMETERS = [  # clipping is compiled for these two alone
+    pytest.param(kind, name, marks=[pytest.mark.slow] * (name == "clip_norm"))
+    for kind in ESTIMATORS
+    for name, one in inspect.signature(kind).parameters.items()
     if forms(OF_ESTIMATORS.get(name, one.default))
-]  # fmt: skip
+]
 
 
 def outcome(kind, name, value):

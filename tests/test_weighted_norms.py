@@ -105,8 +105,10 @@ def test_a_weight_is_a_number_of_rows(name, backend):
 
 
 @each_network
-@pytest.mark.parametrize("backend", ["cpu", "cuda"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("backend", "dtype"), [
+    pytest.param("cpu", "float32", marks=pytest.mark.slow), ("cpu", "float64"), ("cuda", "float32"),
+    ("cuda", "float64"),
+])  # fmt: skip
 def test_backends_agree_with_the_reference(name, backend, dtype):
     """Losses, weights and running statistics of some epochs, with a short last batch."""
     (X, y), fitted = rows(), {}

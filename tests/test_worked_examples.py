@@ -251,5 +251,5 @@ def test_wrong_arguments_are_named(script, monkeypatch, capsys):
         script.main(["--out", "absent"])
     assert "absent is no folder" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(SystemExit, match=r"fastbp\[plot\]"):
+    with pytest.raises(SystemExit, match='pip install "matplotlib'):
         script.main([])

@@ -46,18 +46,25 @@ def split(rows: Rows, fraction: float, rng: Any, names: Any) -> tuple[Rows, Rows
     arrays = [part for part in rows if part is not None]
     # Of a matrix train_test_split makes strings too, but row by row: a tenth of a short fit
     classes = None if names is None else rows.y[:, 0].astype(str)
-    if names is not None:
-        of_second = int(np.count_nonzero(rows.y))
-        for name, count in zip(names.tolist(), (len(rows.y) - of_second, of_second), strict=False):
-            if count == 1:
-                raise ValueError(
-                    f"early_stopping=True holds out rows of each class, but y has 1 row of the class {shown(name)}: "
-                    "give X_val and y_val, add rows of that class, or leave the row out"
-                )
-    parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=classes)
+    try:
+        parts = train_test_split(*arrays, random_state=rng, test_size=fraction, stratify=classes)
+    except ValueError as error:
+        raise ValueError(f"{error}{_single(rows, names)}") from None
     if parts[1].shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     return Rows(*(*parts[::2], None)[:3]), Rows(*(*parts[1::2], None)[:3])
+
+
+def _single(rows: Rows, names: Any) -> str:
+    """Behind scikit-learn's words, which name our codes: the user's class that has one row; empty where none has."""
+    of_second = int(np.count_nonzero(rows.y))
+    for name, count in zip([] if names is None else names, (len(rows.y) - of_second, of_second), strict=False):
+        if count == 1:
+            return (
+                f" early_stopping=True holds out rows of each class, but y has 1 row of the class "
+                f"{shown(name.item())}: give X_val and y_val, add rows of that class, or leave the row out"
+            )
+    return ""
 
 
 def determination(y: Array, weights: Array | None) -> Callable[[Array], float]:
