@@ -1,4 +1,4 @@
-"""Write ``docs/errors.md``, and list what has no entry yet: ``python -m tests.error_catalogue``."""
+"""Write ``docs/errors.md``, and list what has no entry yet: ``PYTHONPATH=tests python -m error_catalogue``."""
 
 import sys
 

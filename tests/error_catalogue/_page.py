@@ -7,7 +7,7 @@ import re
 from ._entry import Entry, Section
 from ._stage import SETUP, provoke
 
-COMMAND = "python -m tests.error_catalogue"
+COMMAND = "PYTHONPATH=tests python -m error_catalogue"
 
 HEAD = f"""\
 # Errors and warnings
