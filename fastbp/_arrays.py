@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from fastbp._sparse import checked_sparse
+from fastbp._words import shown
 
 DEEPEST = 4  # lists in lists: no argument has more than two dimensions
 PLAIN = {int, float, bool, str, bytes, complex, type(None), *np.sctypeDict.values()}  # elements that are no sequences
@@ -216,8 +217,6 @@ def limited(values: Any, expected: str, *, most: int = 10**6) -> list[Any]:
             most = min(most, len(values))
         items = list(itertools.islice(iter(values), most + 1))
     except TypeError:
-        from fastbp._validation import shown  # which imports this module
-
         raise TypeError(f"{expected}, got {shown(values)}") from None
     if len(items) > most:
         raise TypeError(f"{expected}, got {_a(type(values))} that goes on after {most} of them")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastbp._states import DamageError
-from fastbp._validation import shown
+from fastbp._words import shown
 from fastbp.callbacks._base import Callback, _Listener, kind_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from fastbp._descriptions import describe, describe_model, first_difference, nam
 from fastbp._files import Tensors, damage_named, decode, encode, read, write
 from fastbp._random import check_state
 from fastbp._states import DamageError, array_of, check_like, entries, real, whole
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
+from fastbp._words import shown
 from fastbp.backends import Session
 from fastbp.callbacks._base import Callback, kind_of
 from fastbp.history import History

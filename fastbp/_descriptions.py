@@ -12,7 +12,8 @@ import numpy as np
 
 from fastbp import initializers, layers
 from fastbp._files import ANOTHER, Tensors, damage_named, damaged, read, write
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
+from fastbp._words import shown
 
 if TYPE_CHECKING:
     from fastbp.model import Sequential

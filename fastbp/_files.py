@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from fastbp._states import DamageError
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
+from fastbp._words import shown
 
 ANOTHER = "Load another copy of the file, or write it anew"
 KEY = "fastbp"  # of the JSON text in the file's metadata

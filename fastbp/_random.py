@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp._validation import shown
+from fastbp._words import shown
 
 # The largest value of each number in a state, the least is 0: places in a buffer, flags and words
 MOST = {

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
+from fastbp._words import shown
 
 LARGEST = 2**53  # of counts, of steps for one: a float holds each of them, and an int64 twice as many and more
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,35 +14,13 @@ from scipy import sparse
 from sklearn.utils import check_array, check_random_state
 
 from fastbp._arrays import readable
+from fastbp._random import check_generator
+from fastbp._words import shown
 
 Array = NDArray[Any]
 
 DLPACK_DEVICES = (2, 13)  # CUDA's own memory and managed memory, as DLPack numbers them
 SOFT_TARGETS_TOLERANCE = 1e-4  # shares that were written down in four digits, or averaged in float16, are right
-
-
-def shown(value: Any) -> str:
-    """``value`` as messages show it: in one line, a short one, and whatever its ``repr`` does.
-
-    >>> shown(2.5), len(shown(10**400)), shown(10**5000)  # Python writes no integer of more than 4300 digits
-    ('2.5', 83, '<int>')
-    >>> shown(np.eye(2))
-    'array([[1., 0.], [0., 1.]])'
-    """
-    try:
-        text = re.sub(r"\s*\n\s*", " ", repr(value))
-    except Exception:
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 200 else f"{text[:80]}..."
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "row"), counted(0, "row"), counted(2, "row")
-    ('1 row', '0 rows', '2 rows')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def scalar(value: Any) -> Any:
@@ -121,8 +98,6 @@ def real_dtype(value: Any) -> np.dtype[Any]:
 
 def as_random_state(value: Any) -> np.random.RandomState:
     """The generator that a user's ``random_state`` stands for."""
-    from fastbp._random import check_generator  # which imports this module
-
     try:
         rng = check_random_state(scalar(value))
     except (TypeError, ValueError, OverflowError):

@@ -11,8 +11,9 @@ import numpy as np
 from fastbp._arrays import limited
 from fastbp._gradient_check import Entry, GradientCheck, gradient_check
 from fastbp._gradient_flow import Finding, FlowOfGradients, gradient_flow
-from fastbp._validation import one_of, shown
+from fastbp._validation import one_of
 from fastbp._verify import gradient_differences, relative_difference
+from fastbp._words import shown
 from fastbp.backends import BACKENDS
 from fastbp.losses import Loss
 from fastbp.model import Sequential, as_sequential

@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 
 from fastbp._arrays import NUMBERS, readable
-from fastbp._validation import Array, check_real, one_of, real_number, shown
+from fastbp._validation import Array, check_real, one_of, real_number
+from fastbp._words import shown
 
 Initializer = Callable[[np.random.RandomState, int, int, str], tuple[Array, Array]]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from fastbp._arrays import limited
-from fastbp._validation import one_of, other_name, real_number, shown, whole_number
+from fastbp._validation import one_of, other_name, real_number, whole_number
+from fastbp._words import shown
 from fastbp.initializers import Constant, Initializer, checked_bias_initializer, checked_initializer
 
 ACTIVATIONS = (

@@ -20,11 +20,11 @@ from fastbp._validation import (
     real_array,
     real_number,
     refuse_device,
-    shown,
     soft_targets,
     targets,
     whole_number,
 )
+from fastbp._words import shown
 
 LOSSES = (
     "softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error", "half_squared_error", "poisson",

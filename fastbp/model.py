@@ -18,7 +18,8 @@ from fastbp._descriptions import load_model, save_model
 from fastbp._files import ANOTHER, as_path
 from fastbp._network import Initializers, check_sparse, initial_weights, network_of
 from fastbp._summary import Summary, summarize
-from fastbp._validation import Array, as_random_state, check_real, flag, matrix, one_of, real_dtype, shown, whole_number
+from fastbp._validation import Array, as_random_state, check_real, flag, matrix, one_of, real_dtype, whole_number
+from fastbp._words import shown
 from fastbp.backends import BACKENDS, Network, as_precision, get_backend
 from fastbp.layers import Layer, as_layers
 from fastbp.losses import LINKS

@@ -16,8 +16,9 @@ from fastbp._checkpoint import Fit, save
 from fastbp._files import as_path
 from fastbp._fit import Data, check_batches, train
 from fastbp._network import check_sparse
-from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, scalar, shown, whole_number
+from fastbp._validation import Array, as_random_state, flag, matrix, one_of, sample_weights, scalar, whole_number
 from fastbp._weights import check_terms, usable_weights
+from fastbp._words import shown
 from fastbp.backends import BACKENDS, Session, as_precision, get_backend
 from fastbp.backends._device import on_host, require
 from fastbp.callbacks import Callback, ProgressBar

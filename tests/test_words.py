@@ -7,7 +7,7 @@ import pytest
 
 import fastbp
 import fastbp.plotting
-from fastbp._validation import counted, shown
+from fastbp._words import counted, shown
 
 
 def test_what_is_shown_has_one_line():

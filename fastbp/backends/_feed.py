@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp._validation import Array, counted
+from fastbp._validation import Array
+from fastbp._words import counted
 from fastbp.backends._device import as_device_array, is_on_device
 from fastbp.kernels.cuda import memory
 from fastbp.kernels.cuda._target import SIMULATED, cuda

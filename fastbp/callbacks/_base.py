@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastbp._arrays import limited
-from fastbp._validation import shown
+from fastbp._words import shown
 
 if TYPE_CHECKING:
     from fastbp.history import History

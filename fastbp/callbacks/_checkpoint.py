@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp._files import TENSOR, as_path, check_target, damage_named, read
 from fastbp._states import DamageError, entries, real
-from fastbp._validation import flag, shown, whole_number
+from fastbp._validation import flag, whole_number
 from fastbp._warnings import users_level
+from fastbp._words import shown
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
 

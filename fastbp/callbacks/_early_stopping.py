@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp._states import DamageError, array_of, entries, real, whole
-from fastbp._validation import Array, flag, real_number, shown, whole_number
+from fastbp._validation import Array, flag, real_number, whole_number
 from fastbp._warnings import users_level
+from fastbp._words import shown
 from fastbp.callbacks._base import Callback
 from fastbp.callbacks._monitor import Monitor
 

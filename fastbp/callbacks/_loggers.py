@@ -10,8 +10,9 @@ import numpy as np
 
 from fastbp._files import as_path, special
 from fastbp._states import DamageError, array_of, entries, whole
-from fastbp._validation import flag, one_of, scalar, shown
+from fastbp._validation import flag, one_of, scalar
 from fastbp._warnings import users_level
+from fastbp._words import shown
 from fastbp.callbacks import _table
 from fastbp.callbacks._base import Callback
 from fastbp.schedules._base import UNITS

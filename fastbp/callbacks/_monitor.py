@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastbp._validation import one_of, scalar, shown
+from fastbp._validation import one_of, scalar
+from fastbp._words import shown
 
 FALLS = ("loss", "error", "seconds")
 RISES = ("accuracy", "acc", "score", "auc", "f1", "precision", "recall", "r2")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastbp._files import replacing
-from fastbp._validation import shown
+from fastbp._words import shown
 
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}  # whatever stands there comes back
 

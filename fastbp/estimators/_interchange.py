@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
+from fastbp._words import shown
 from fastbp.estimators._codes import ClassCodes
 from fastbp.estimators._layers import check_goes_on, description, fitted
 from fastbp.estimators._parameters import THEIR_ACTIVATIONS, layer_sizes

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastbp._arrays import limited
 from fastbp._network import network_of
-from fastbp._validation import Array, counted, real_number, scalar, shown
+from fastbp._validation import Array, real_number, scalar
+from fastbp._words import counted, shown
 from fastbp.backends import Network
 from fastbp.backends._targets import too_few_rows
 from fastbp.estimators._parameters import layer_activations

@@ -12,7 +12,8 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastbp._arrays import limited
-from fastbp._validation import counted, scalar, shown
+from fastbp._validation import scalar
+from fastbp._words import counted, shown
 from fastbp.kernels.layout import RECTIFIERS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop
 from fastbp.schedules import ReduceOnPlateau, is_scheduled

@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp._overflow import finite
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
 from fastbp._warnings import users_level
+from fastbp._words import shown
 from fastbp.callbacks import Callback
 from fastbp.estimators._validation import Score
 from fastbp.history import History

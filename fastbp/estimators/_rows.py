@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import _check_sample_weight
 
-from fastbp._validation import Array, counted, real_number, shown
+from fastbp._validation import Array, real_number
+from fastbp._words import counted, shown
 from fastbp.estimators._inputs import named
 from fastbp.estimators._targets import listed
 

@@ -14,8 +14,9 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from fastbp._overflow import finite
-from fastbp._validation import Array, shown
+from fastbp._validation import Array
 from fastbp._warnings import users_level
+from fastbp._words import shown
 from fastbp.backends import get_backend
 from fastbp.backends._device import is_on_device
 from fastbp.estimators._device import prediction_backend, threads_of

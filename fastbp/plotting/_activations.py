@@ -11,7 +11,8 @@ import numpy as np
 from fastbp._arrays import NUMBERS, readable
 from fastbp._describe import describe
 from fastbp._network import check_sparse
-from fastbp._validation import Array, matrix, shown, whole_number
+from fastbp._validation import Array, matrix, whole_number
+from fastbp._words import shown
 from fastbp.backends import Network, get_backend
 from fastbp.kernels.layout import DENSE
 from fastbp.kernels.operations import Operation

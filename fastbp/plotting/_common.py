@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp._arrays import readable
-from fastbp._validation import shown
+from fastbp._words import shown
 from fastbp.estimators._layers import fitted
 from fastbp.layers import Dense
 from fastbp.losses import Loss

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp._arrays import limited
-from fastbp._validation import shown
+from fastbp._words import shown
 from fastbp.plotting._common import BLUE, GREEN, GREY, ORANGE, new_axes
 
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastbp._arrays import NUMBERS, limited, readable
-from fastbp._validation import Array, counted, whole_number
+from fastbp._validation import Array, whole_number
+from fastbp._words import counted
 from fastbp.plotting._common import DIVERGING, model_of, new_axes
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastbp._validation import flag, one_of, real_number, shown, whole_number
+from fastbp._validation import flag, one_of, real_number, whole_number
+from fastbp._words import shown
 from fastbp.schedules._base import UNITS, Schedule, numbers
 
 

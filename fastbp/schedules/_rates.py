@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp._validation import Array, real_number, shown, whole_number
+from fastbp._validation import Array, real_number, whole_number
+from fastbp._words import shown
 from fastbp.schedules._base import Schedule
 from fastbp.schedules._learning_rate import LearningRate, check_learning_rate, is_scheduled
 from fastbp.schedules._plateau import Plateau, ReduceOnPlateau
