@@ -1,8 +1,8 @@
 """Every error and warning that a user can meet, each with the lines that provoke it, its cause and its remedy.
 
 ``docs/errors.md`` is written from here, by ``PYTHONPATH=tests python -m error_catalogue``. ``tests/test_errors.py``
-holds the page to it, and the catalogue to the sources: each ``raise`` and each ``warnings.warn`` is reached by an entry,
-or exempt.
+holds the page to it, and the catalogue to the sources: each ``raise`` and each ``warnings.warn`` is reached by an
+entry, or exempt.
 """
 
 from __future__ import annotations

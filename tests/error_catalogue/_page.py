@@ -25,8 +25,8 @@ examples go on from these lines:
 
 In messages, `...` stands for what differs from machine to machine, and for words of another library.
 
-This page is written by `{COMMAND}`, which runs every example and takes down what it raises: change
-`tests/error_catalogue`, not the page.
+This page is written by `{COMMAND}`, which runs every example and takes down the
+message: change `tests/error_catalogue`, not the page.
 """
 
 
